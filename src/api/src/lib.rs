@@ -1,0 +1,16 @@
+//! The wire types of a hive's JSON-RPC interface, and a client for them.
+//!
+//! Owns what `API.md` says about shapes: unknown fields and kinds are tolerated, so that an older client reads a newer hive.
+//! Must never know anything else of this workspace: a program that talks to hives depends on this crate alone.
+#![forbid(unsafe_code)]
+
+mod client;
+mod wire;
+
+pub use client::{Client, ClientError, Deadline, Endpoint, InvalidEndpoint, MAX_ANSWER_BYTES};
+pub use wire::{
+    Cgroup, Device, ErrorData, ExplainedLimit, Exposure, ExposurePoint, HiveCgroup, HiveInfo, HostFeature, JudgedAs, JudgedSetting,
+    KnownVerdict, LimitValue, LogLine, LogPage, NotInForce, PolicyCheck, PolicyExplanation, PolicyFinding, PolicyInfo, PolicyJudgement,
+    PolicyScore, PolicySetting, PolicyText, Process, Resources, RpcError, SpawnParams, SpawnWait, Verdict, VerdictKind, Verified, WaitFor,
+    Worker, WorkerExplanation,
+};

@@ -1,0 +1,22 @@
+//! Shapes on the wire, one file a concept. Must never know how they travel.
+
+mod device;
+mod error;
+mod hive;
+mod logs;
+mod policy;
+mod spawn;
+mod verdict;
+mod worker;
+
+pub use device::Device;
+pub use error::{ErrorData, RpcError};
+pub use hive::{HiveCgroup, HiveInfo, HostFeature, PolicyInfo, PolicyText};
+pub use logs::{LogLine, LogPage};
+pub use policy::{
+    ExplainedLimit, Exposure, ExposurePoint, JudgedAs, JudgedSetting, PolicyCheck, PolicyExplanation, PolicyFinding, PolicyJudgement,
+    PolicyScore, PolicySetting, WorkerExplanation,
+};
+pub use spawn::{SpawnParams, SpawnWait, WaitFor};
+pub use verdict::{KnownVerdict, Verdict, VerdictKind};
+pub use worker::{Cgroup, LimitValue, NotInForce, Process, Resources, Verified, Worker};

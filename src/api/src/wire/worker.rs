@@ -1,0 +1,209 @@
+//! A worker and its processes, as the hive shows them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Verdict;
+
+/// The object that every method about workers returns or lists. Times are RFC 3339.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Name.
+    pub worker_id: String,
+    /// Model as asked for.
+    pub model: String,
+    /// What it runs on: `["GPU-2"]` or `["CPU-0"]`.
+    #[serde(default)]
+    pub devices: Vec<String>,
+    /// Policy name.
+    pub policy: String,
+    /// Free-form labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// `starting`, `ready`, `unhealthy`, `frozen`, `restarting`, `stopping`, `stopped` or `failed`; later versions may add to them.
+    pub state: String,
+    /// Counts every change of this object.
+    #[serde(default)]
+    pub generation: u64,
+    /// How often it was started again.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Its own process as the host sees it.
+    #[serde(default)]
+    pub pid: Option<i32>,
+    /// The sandbox's PID 1 as the host sees it.
+    #[serde(default)]
+    pub init_pid: Option<i32>,
+    /// Its port on 127.0.0.1.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// URL of that port.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// When it was admitted.
+    pub created_at: String,
+    /// When `execve` succeeded.
+    #[serde(default)]
+    pub started_at: Option<String>,
+    /// When it answered first.
+    #[serde(default)]
+    pub ready_at: Option<String>,
+    /// When it ended.
+    #[serde(default)]
+    pub ended_at: Option<String>,
+    /// Its leaf.
+    pub cgroup: Cgroup,
+    /// Limits by name.
+    #[serde(default)]
+    pub limits: BTreeMap<String, LimitValue>,
+    /// What its policy wants and the host can't do.
+    #[serde(default)]
+    pub not_in_force: Vec<NotInForce>,
+    /// Where the sandbox differs from its plan.
+    #[serde(default)]
+    pub drift: Vec<serde_json::Value>,
+    /// The last look at the sandbox; `None` before the first.
+    #[serde(default)]
+    pub verified: Option<Verified>,
+    /// Use, as the cgroup counts it.
+    #[serde(default)]
+    pub resources: Resources,
+    /// How it ended; `None` while it lives.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
+}
+
+impl Worker {
+    /// Whether it has ended and will not be started again.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state.as_str(), "stopped" | "failed")
+    }
+}
+
+/// Where a worker's cgroup is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cgroup {
+    /// `unified`, `hybrid`, `legacy` or `none`.
+    pub mode: String,
+    /// Relative to each hierarchy's mount.
+    #[serde(default)]
+    pub path: Option<String>,
+}
+
+/// A limit's value in the kernel's units.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum LimitValue {
+    /// Bytes or a count.
+    Count(u64),
+    /// Number of CPUs.
+    Decimal(f64),
+    /// `"max"`, or a list of CPUs or NUMA nodes.
+    Text(String),
+}
+
+impl fmt::Display for LimitValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(n) => n.fmt(f),
+            Self::Decimal(n) => n.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+/// A look at a worker's sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// RFC 3339.
+    pub at: String,
+    /// How long it took, microseconds.
+    pub usec: u64,
+    /// What could not be looked at.
+    #[serde(default)]
+    pub unseen: Vec<String>,
+}
+
+/// A setting that is not in force, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotInForce {
+    /// The setting's name in the policy.
+    pub setting: String,
+    /// One clause for a person.
+    pub why: String,
+}
+
+/// Counters of a worker's cgroup. What was not measured is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resources {
+    /// Bytes in use.
+    pub memory_current: Option<u64>,
+    /// Highest use, bytes.
+    pub memory_peak: Option<u64>,
+    /// CPU time, microseconds.
+    pub cpu_usage_usec: Option<u64>,
+    /// Tasks.
+    pub pids_current: Option<u64>,
+    /// Out-of-memory kills.
+    pub oom_kills: Option<u64>,
+    /// Bytes read from block devices.
+    pub io_read_bytes: Option<u64>,
+    /// Bytes written to block devices.
+    pub io_write_bytes: Option<u64>,
+}
+
+/// One process of a worker, in `worker_process_list`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// As the host sees it.
+    pub pid: i32,
+    /// Its parent, as the host sees it.
+    pub ppid: i32,
+    /// Whose it is.
+    pub worker_id: String,
+    /// `comm`.
+    pub name: String,
+    /// Arguments; empty for a zombie.
+    #[serde(default)]
+    pub cmdline: Vec<String>,
+    /// State as procfs gives it.
+    pub state: String,
+    /// Threads.
+    pub threads: i64,
+    /// Resident memory, bytes.
+    pub rss_bytes: u64,
+    /// CPU time, microseconds.
+    pub cpu_usage_usec: u64,
+    /// RFC 3339.
+    #[serde(default)]
+    pub started_at: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_contracts_example_is_read() {
+        let worker: Worker = serde_json::from_value(json!({
+            "worker_id": "w1", "model": "m", "devices": ["CPU-0"], "policy": "cpu-gguf", "labels": {}, "state": "ready", "generation": 7,
+            "restarts": 0, "pid": 4242, "init_pid": 4240, "port": 9100, "endpoint": "http://127.0.0.1:9100",
+            "created_at": "2026-01-01T00:00:00Z", "started_at": "2026-01-01T00:00:00Z", "ready_at": null, "ended_at": null,
+            "cgroup": {"mode": "hybrid", "path": "/r/workers/w-w1/worker"},
+            "limits": {"memory_max": 2_147_483_648_u64, "pids_max": 64, "cpus": 1.5, "cpuset": "0-1", "swap_max": "max"},
+            "not_in_force": [{"setting": "memory_high", "why": "cgroup v1 has no memory.high"}], "drift": [], "from_the_future": 1,
+            "resources": {"memory_current": 0, "memory_peak": 0, "cpu_usage_usec": 0, "pids_current": 0, "oom_kills": 0},
+            "verdict": null
+        }))
+        .unwrap();
+        assert_eq!(worker.limits["memory_max"], LimitValue::Count(2 << 30));
+        assert_eq!(worker.limits["cpus"], LimitValue::Decimal(1.5));
+        assert_eq!(worker.limits["cpuset"].to_string(), "0-1");
+        assert!(!worker.has_ended());
+    }
+}

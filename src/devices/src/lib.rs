@@ -1,0 +1,21 @@
+//! What CPUs, NUMA nodes and GPUs there are, and who holds a lease on which.
+//!
+//! Must never know: processes of workers.
+#![forbid(unsafe_code)]
+
+mod chain;
+mod grant;
+mod inventory;
+mod lease;
+mod node;
+mod simulation;
+mod spec;
+mod view;
+
+pub use grant::{Grant, GrantError};
+pub use inventory::{Gpu, Inventory, NumaNode, NvmlHelperError, Vendor, nvml_helper_main};
+pub use lease::{GpuDemand, LeaseError, LeaseTable};
+pub use node::{DeviceNumbers, NodeError, NodeKind};
+pub use simulation::SimulationError;
+pub use spec::{DeviceSpec, InvalidDevice};
+pub use view::DeviceView;

@@ -1,0 +1,111 @@
+//! Limits: the policy's, narrowed by the request, on this host.
+
+use super::Violation;
+use crate::file::Policy;
+use crate::units::NumberList;
+use crate::{Ability, Enforce, HostFacts, LimitKey, LimitValue, Limits, NotInForce, PlannedLimit, WorkerRequest};
+
+pub(super) fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> Result<(Limits, Vec<NotInForce>), Violation> {
+    let mut limits = policy.limits.clone();
+    for (key, asked) in &request.limits {
+        let asked = in_its_units(*key, asked)?;
+        narrow(policy, facts, *key, &asked)?;
+        // What somebody asks for must hold: a request's limit is required even where the policy's own was not.
+        limits.insert(*key, PlannedLimit { value: asked, enforce: Enforce::Required });
+    }
+    check_host_cpus(&limits, facts)?;
+    pin(&mut limits, LimitKey::Cpuset, facts.cpuset.as_deref())?;
+    pin(&mut limits, LimitKey::Mems, facts.mems.as_deref())?;
+    let mut notes = Vec::new();
+    for (key, why) in &facts.unenforceable {
+        match limits.get(key).map(|l| (l.enforce, l.value.is_max())) {
+            // "No limit" holds everywhere.
+            None | Some((_, true)) => drop(limits.remove(key)),
+            Some((Enforce::IfAvailable, _)) => {
+                limits.remove(key);
+                notes.push(NotInForce { setting: key.name().into(), why: why.clone() });
+            }
+            Some((Enforce::Required, _)) => {
+                return Err(Violation::NotEnforceable { setting: key.name().into(), why: why.clone() });
+            }
+        }
+    }
+    for key in LimitKey::OF_A_PROCESS {
+        raise(&mut limits, &mut notes, key, facts)?;
+    }
+    Ok((limits, notes))
+}
+
+/// A limit of a process can be lowered by everybody, and raised above what was inherited only with a privilege.
+fn raise(limits: &mut Limits, notes: &mut Vec<NotInForce>, key: LimitKey, facts: &HostFacts) -> Result<(), Violation> {
+    let (Some(limit), Some(hard), Ability::Missing { why }) = (limits.get(&key), facts.hard_limits.get(&key), &facts.raise_limits) else {
+        return Ok(());
+    };
+    let Some(asked) = limit.value.count().filter(|asked| asked > hard) else { return Ok(()) };
+    let why = format!("{asked} is above the hard limit {hard} of who started the hive, and {why}");
+    if limit.enforce == Enforce::Required {
+        return Err(Violation::NotEnforceable { setting: key.name().into(), why });
+    }
+    limits.remove(&key);
+    notes.push(NotInForce { setting: key.name().into(), why });
+    Ok(())
+}
+
+/// A request that has come from another process can hold any value under any name.
+fn in_its_units(key: LimitKey, asked: &LimitValue) -> Result<LimitValue, Violation> {
+    let value = serde_json::to_value(asked).map_err(|e| Violation::invalid(key.name(), e.to_string()))?;
+    key.parse_value(&value).map_err(|e| Violation::invalid("limits", e.to_string()))
+}
+
+fn narrow(policy: &Policy, facts: &HostFacts, key: LimitKey, asked: &LimitValue) -> Result<(), Violation> {
+    let allowed = match (policy.request.max.get(&key), policy.limits.get(&key)) {
+        (Some(max), Some(own)) if own.value.within(max) => max.clone(),
+        (Some(max), None) => max.clone(),
+        (_, Some(own)) => own.value.clone(),
+        // What a process inherits is what the policy leaves in force; with no entry of its own it is no leave to raise it.
+        (None, None) => facts.hard_limits.get(&key).map_or_else(LimitValue::max, |hard| LimitValue::Count(*hard)),
+    };
+    // Of a process, "max" means all that is inherited.
+    if asked.within(&allowed) || (asked.is_max() && LimitKey::OF_A_PROCESS.contains(&key) && !policy.limits.contains_key(&key)) {
+        return Ok(());
+    }
+    Err(Violation::policy(key.name(), format!("{} is asked for, the policy allows {}", show(asked), show(&allowed))))
+}
+
+fn show(value: &LimitValue) -> String {
+    match value {
+        LimitValue::Count(n) => n.to_string(),
+        LimitValue::Decimal(n) => n.to_string(),
+        LimitValue::Text(t) => t.clone(),
+    }
+}
+
+/// The lease narrows the set further. What a lease pins is reported where it can't be enforced, not refused: nobody asked for it.
+fn pin(limits: &mut Limits, key: LimitKey, leased: Option<&str>) -> Result<(), Violation> {
+    let Some(leased) = leased else { return Ok(()) };
+    let Some(own) = limits.get_mut(&key) else {
+        limits.insert(key, PlannedLimit { value: LimitValue::Text(leased.to_owned()), enforce: Enforce::IfAvailable });
+        return Ok(());
+    };
+    let (LimitValue::Text(text), Ok(leased)) = (&own.value, leased.parse::<NumberList>()) else { return Ok(()) };
+    let Ok(wanted) = text.parse::<NumberList>() else { return Ok(()) };
+    let both = wanted.intersection(&leased);
+    if both.is_empty() {
+        return Err(Violation::policy(
+            key.name(),
+            format!("{wanted} has nothing in common with {leased}, which is what the device or the host has"),
+        ));
+    }
+    own.value = LimitValue::Text(both.to_string());
+    Ok(())
+}
+
+fn check_host_cpus(limits: &Limits, facts: &HostFacts) -> Result<(), Violation> {
+    let Some(LimitValue::Text(text)) = limits.get(&LimitKey::Cpuset).map(|l| &l.value) else { return Ok(()) };
+    let (Ok(wanted), Ok(online)) = (text.parse::<NumberList>(), facts.host_cpus.parse::<NumberList>()) else { return Ok(()) };
+    let missing = wanted.without(&online);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Violation::NotEnforceable { setting: "cpuset".into(), why: format!("this host has the CPUs {online}, not {missing}") })
+}

@@ -1,0 +1,249 @@
+//! Rules of the crate as a whole: files to policies, policies and requests to plans.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn parse(text: &str) -> Result<Policy, PolicyError> {
+    Policy::parse("test", "test.toml", text, &|name| embedded::fragment(name).map(str::to_owned))
+}
+
+fn request() -> WorkerRequest {
+    WorkerRequest {
+        worker_id: WorkerId::parse("w1").unwrap(),
+        policy: "test".into(),
+        command: Command::Worker { model: "m".into(), args: vec![] },
+        devices: vec!["CPU-0".into()],
+        env: BTreeMap::new(),
+        limits: BTreeMap::new(),
+        port: Some(9100),
+    }
+}
+
+fn facts() -> HostFacts {
+    HostFacts {
+        uid: 1,
+        gid: 1,
+        binary: "/bin/llama".into(),
+        model: "m".into(),
+        host_cpus: "0-3".into(),
+        cpuset: Some("0-3".into()),
+        ..HostFacts::default()
+    }
+}
+
+#[test]
+fn every_shipped_policy_is_valid() {
+    for name in embedded::names() {
+        let policy = parse(embedded::policy(name).unwrap());
+        assert!(policy.is_ok(), "{name}: {}", policy.unwrap_err());
+    }
+}
+
+#[test]
+fn the_default_policy_is_the_documented_one() {
+    let policy = parse(embedded::policy("default").unwrap()).unwrap();
+    assert_eq!(policy.worker.command.join(" "), "{binary} --model {model} --device {device} --port {port} {args}");
+    assert_eq!(policy.worker.stop, StopPlan { signal: 15, grace_ms: 10_000 });
+    assert_eq!(policy.worker.on_hive_exit, OnHiveExit::Keep);
+    assert_eq!(policy.readiness.probe, Readiness::Http { path: "/health".into() });
+    assert_eq!((policy.readiness.start_timeout_ms, policy.readiness.stall_timeout_ms), (600_000, 60_000));
+    assert_eq!(policy.limits[&LimitKey::MemoryMax].value, LimitValue::Count(2 << 30));
+    assert_eq!(policy.limits[&LimitKey::PidsMax], PlannedLimit { value: LimitValue::Count(512), enforce: Enforce::IfAvailable });
+    assert_eq!((policy.network, policy.devices.gpus), (NetworkMode::Private, Gpus::Leased));
+    assert_eq!((policy.filesystem.tmp_size, policy.filesystem.shm_size, policy.process.umask), (64 << 20, 64 << 20, 0o022));
+    assert_eq!(policy.verify, VerifyPlan { interval_ms: 30_000, on_drift: OnDrift::Report });
+    assert!(policy.takes_port());
+}
+
+#[test]
+fn what_lies_deeper_is_mounted_later_and_keeps_its_own_access() {
+    let text = "[worker]\nbinary = \"x\"\n[filesystem]\nread_only = [\"/srv/data/fixed\", \"/usr\"]\nread_write = [\"/srv/data\"]\n";
+    let plan = compile(&parse(text).unwrap(), &request(), &facts()).unwrap();
+    let binds: Vec<(&str, bool)> = plan.binds.iter().filter_map(|b| Some((b.target.to_str()?, b.writable))).collect();
+    assert_eq!(binds, [("/usr", false), ("/srv/data", true), ("/srv/data/fixed", false)]);
+}
+
+#[test]
+fn a_typo_names_file_line_and_key() {
+    let e = parse("[worker]\nbinary = \"x\"\n\n[limits]\nmemory_maks = \"1GiB\"\n").unwrap_err();
+    assert_eq!((e.file.as_str(), e.line), ("test.toml", Some(5)), "{e}");
+    assert!(e.to_string().contains("memory_maks"), "{e}");
+    let e = parse("[worker]\nbinary = \"x\"\nbinnary_dirs = []\n").unwrap_err();
+    assert!(e.line == Some(3) && e.to_string().contains("binnary_dirs"), "{e}");
+    let e = parse("include = [\"fragments/nope\"]\n[worker]\nbinary = \"x\"\n").unwrap_err();
+    assert_eq!(e.line, Some(1), "{e}");
+}
+
+#[test]
+fn contradictions_and_missing_reasons_are_refused() {
+    let with = |tail: &str| parse(&format!("[worker]\nbinary = \"x\"\n{tail}"));
+    for bad in [
+        "[readiness]\ntcp = true\nnone = true",
+        "[network]\nmode = \"none\"",
+        "[seccomp]\nprofile = \"none\"",
+        "[seccomp]\nprofile = \"nope\"",
+        "[limits]\nmemory_max = 5",
+        "[limits]\nmemory_max = { value = \"1GiB\", enforce = \"maybe\" }",
+        "[limits]\npids_max = 0",
+        "[filesystem]\ntmp_size = \"0\"",
+        "[filesystem]\nread_only = [\"../x\"]",
+        "[filesystem]\nread_only = [\"/proc\"]",
+        "[devices]\nnodes = [{ path = \"/dev/mem\", reason = \"x\" }]",
+        "[devices]\nnodes = [{ path = \"/dev/null\", reason = \"\" }]",
+        "[credentials]\ncapabilities = [{ name = \"CAP_NOPE\", reason = \"x\" }]",
+        "[credentials]\ncapabilities = [{ name = \"CAP_MKNOD\", reason = \" \" }]",
+        "[process]\noom_score_adj = -1",
+        "[verify]\ninterval = \"500ms\"",
+        "[verify]\ninterval = 30",
+        "[verify]\non_drift = \"restart\"",
+        "stop_grace = \"10\"",
+        "command = [\"{binary}\", \"x{args}\"]",
+        "command = [\"{nope}\"]",
+    ] {
+        assert!(with(bad).is_err(), "accepted:\n{bad}");
+    }
+    assert!(parse("description = \"no binary\"").is_err());
+    assert!(with("[network]\nmode = \"none\"\n[readiness]\nnone = true").is_err(), "the default template names {{port}}");
+    assert!(with("command = [\"{binary}\"]\n[network]\nmode = \"none\"").is_ok_and(|p| !p.takes_port()));
+}
+
+#[test]
+fn an_including_file_wins_key_by_key_and_a_cycle_is_refused() {
+    let fragment = |name: &str| match name {
+        "a" => Some("include = [\"b\"]\n[worker]\nstop_grace = \"1s\"\n[limits]\npids_max = 7\ncpus = 1.0".to_owned()),
+        "b" => Some("[worker]\nstop_grace = \"9s\"\nstop_signal = \"SIGINT\"".to_owned()),
+        "loop" => Some("include = [\"loop\"]".to_owned()),
+        other => embedded::fragment(other).map(str::to_owned),
+    };
+    let policy = Policy::parse("t", "t.toml", "include = [\"a\"]\n[worker]\nbinary = \"x\"\n[limits]\npids_max = 9", &fragment).unwrap();
+    assert_eq!(policy.worker.stop, StopPlan { signal: 2, grace_ms: 1000 });
+    assert_eq!(policy.limits[&LimitKey::PidsMax].value, LimitValue::Count(9));
+    assert_eq!(policy.limits[&LimitKey::Cpus].value, LimitValue::Decimal(1.0));
+    assert!(Policy::parse("t", "t.toml", "include = [\"loop\"]\n[worker]\nbinary = \"x\"", &fragment).is_err());
+}
+
+#[test]
+fn a_file_that_is_included_many_times_is_read_once() {
+    // Nine files that each include all that follow, twice: read each time it would be 3^8 files.
+    let read = std::cell::Cell::new(0);
+    let fragment = |name: &str| {
+        let number: u32 = name.strip_prefix('f')?.parse().ok()?;
+        read.set(read.get() + 1);
+        let more: Vec<String> = (number + 1..9).flat_map(|n| [format!("\"f{n}\""), format!("\"f{n}\"")]).collect();
+        Some(format!("include = [{}]\n[limits]\ncpus = {number}.5\n", more.join(", ")))
+    };
+    let text = "include = [\"f2\", \"f3\", \"f2\"]\n[worker]\nbinary = \"x\"\n[seccomp]\nprofile = \"none\"\nreason = \"t\"\n";
+    let policy = Policy::parse("t", "t.toml", text, &fragment).unwrap();
+    assert_eq!(policy.limits[&LimitKey::Cpus].value, LimitValue::Decimal(2.5));
+    assert!(read.get() < 100, "{} files were read", read.get());
+}
+
+#[test]
+fn a_request_narrows_and_never_widens_unless_the_policy_says_up_to_where() {
+    let policy =
+        parse("[worker]\nbinary = \"x\"\n[limits]\nmemory_max = \"1GiB\"\n[request]\nmay_set = [\"limits\"]\nmax = { pids_max = 900 }")
+            .unwrap();
+    let ask = |key: LimitKey, value: LimitValue| {
+        let mut request = request();
+        request.limits.insert(key, value);
+        compile(&policy, &request, &facts()).map(|p| p.limits[&key].value.clone())
+    };
+    assert_eq!(ask(LimitKey::MemoryMax, LimitValue::Count(1 << 20)), Ok(LimitValue::Count(1 << 20)));
+    assert!(matches!(ask(LimitKey::MemoryMax, LimitValue::Count(2 << 30)), Err(Violation::PolicyViolation { .. })));
+    assert!(matches!(ask(LimitKey::MemoryMax, LimitValue::max()), Err(Violation::PolicyViolation { .. })));
+    assert_eq!(ask(LimitKey::PidsMax, LimitValue::Count(900)), Ok(LimitValue::Count(900)));
+    assert!(ask(LimitKey::PidsMax, LimitValue::Count(901)).is_err());
+    assert_eq!(ask(LimitKey::Cpuset, LimitValue::Text("1".into())), Ok(LimitValue::Text("1".into())));
+    assert!(
+        matches!(ask(LimitKey::Cpuset, LimitValue::Text("0,77".into())), Err(Violation::NotEnforceable { why, .. }) if why.contains("77"))
+    );
+}
+
+#[test]
+fn how_a_worker_is_verified_is_the_policys_and_reaches_the_plan() {
+    let policy = parse("[worker]\nbinary = \"x\"\n[verify]\ninterval = \"0\"\non_drift = \"kill\"").unwrap();
+    let verify = VerifyPlan { interval_ms: 0, on_drift: OnDrift::Kill };
+    assert_eq!((policy.verify, compile(&policy, &request(), &facts()).unwrap().verify), (verify, verify));
+}
+
+#[test]
+fn what_may_not_be_set_is_refused() {
+    let policy = parse("[worker]\nbinary = \"x\"").unwrap();
+    let mut env = request();
+    env.env.insert("A".into(), "b".into());
+    assert!(compile(&policy, &env, &facts()).is_err());
+    let mut args = request();
+    args.command = Command::Worker { model: "m".into(), args: vec!["-x".into()] };
+    assert!(compile(&policy, &args, &facts()).is_err());
+    let open = parse("[worker]\nbinary = \"x\"\n[request]\nmay_set = [\"env\"]").unwrap();
+    for name in ["LD_PRELOAD", "CUDA_VISIBLE_DEVICES", "1A", "A=B", ""] {
+        let mut request = request();
+        request.env.insert(name.into(), "x".into());
+        assert!(compile(&open, &request, &facts()).is_err(), "{name:?} was accepted");
+    }
+    assert_eq!(compile(&open, &env, &facts()).unwrap().env["A"], "b");
+}
+
+#[test]
+fn required_is_refused_and_if_available_reported_where_the_host_cannot() {
+    let text = |enforce: &str| format!("[worker]\nbinary = \"x\"\n[limits]\nmemory_high = {{ value = \"1GiB\", enforce = \"{enforce}\" }}");
+    let mut facts = facts();
+    facts.unenforceable.insert(LimitKey::MemoryHigh, "cgroup v1 has no memory.high".into());
+    let refused = compile(&parse(&text("required")).unwrap(), &request(), &facts);
+    assert!(matches!(refused, Err(Violation::NotEnforceable { setting, .. }) if setting == "memory_high"));
+    let plan = compile(&parse(&text("if_available")).unwrap(), &request(), &facts).unwrap();
+    assert!(!plan.limits.contains_key(&LimitKey::MemoryHigh));
+    assert!(plan.not_in_force.iter().any(|n| n.setting == "memory_high"));
+}
+
+#[test]
+fn a_command_of_run_replaces_the_template_and_takes_no_port() {
+    let policy = parse("[worker]\nbinary = \"x\"").unwrap();
+    let mut run = request();
+    run.command = Command::Run { argv: vec!["sh".into(), "-c".into(), "{port}".into()] };
+    let plan = compile(&policy, &run, &facts()).unwrap();
+    assert_eq!((plan.port, plan.argv[2].as_str(), plan.executable.to_str()), (None, "{port}", Some("sh")));
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "\\PC{0,300}") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn inserted_text_is_never_expanded_again(model in "[a-z{}_]{0,30}", arg in "[a-z{}_]{0,30}") {
+        let policy = parse("[worker]\nbinary = \"x\"\ncommand = [\"{binary}\", \"--m={model}\", \"{args}\"]\n[request]\nmay_set = [\"args\"]").unwrap();
+        let mut request = request();
+        request.command = Command::Worker { model: model.clone(), args: vec![arg.clone()] };
+        let mut facts = facts();
+        facts.model = model.clone();
+        let plan = compile(&policy, &request, &facts).unwrap();
+        prop_assert_eq!(plan.argv, vec!["/bin/llama".to_owned(), format!("--m={model}"), arg]);
+    }
+
+    #[test]
+    fn no_plan_exceeds_policy_and_maximum(asked in 1u64..(4 << 30)) {
+        let policy = parse(embedded::policy("mock").unwrap()).unwrap();
+        let mut request = request();
+        request.limits.insert(LimitKey::MemoryMax, LimitValue::Count(asked));
+        match compile(&policy, &request, &facts()) {
+            Ok(plan) => prop_assert!(plan.limits[&LimitKey::MemoryMax].value.within(&LimitValue::Count(1 << 30))),
+            Err(e) => prop_assert!(asked > 1 << 30, "{e}"),
+        }
+    }
+}
+
+#[test]
+fn groups_that_an_ordinary_user_keeps_are_told_by_number() {
+    let policy = parse("[worker]\nbinary = \"x\"\n").unwrap();
+    let told = |kept_groups: Vec<u32>| {
+        let plan = compile(&policy, &request(), &HostFacts { rootless: true, kept_groups, ..facts() }).unwrap();
+        plan.not_in_force.into_iter().find(|n| n.setting == "credentials.groups").map(|n| n.why)
+    };
+    assert_eq!(told(vec![]), None);
+    assert!(told(vec![4, 27]).is_some_and(|why| why.contains("groups 4, 27")));
+}

@@ -1,0 +1,55 @@
+//! What every request handler is given: the spawner, the host's facts and the jobs.
+//!
+//! Owns `HiveState`. Must never know HTTP or JSON-RPC.
+
+#[cfg(test)]
+pub(crate) mod fake;
+mod workers;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rbee_hive_sandbox::protocol::{CgroupFacts, HostFeature};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::jobs::JobBoard;
+
+#[cfg(test)]
+pub(crate) use workers::Outcome;
+pub(crate) use workers::Workers;
+
+/// Reads the device list; called on a blocking thread, because an inventory may ask a driver.
+pub(crate) type DeviceReader = Box<dyn Fn() -> Value + Send + Sync>;
+
+/// Shared by all handlers.
+pub(crate) struct HiveState {
+    /// The hive's own name, as `hive_id` in the jobs API: the host name.
+    pub(crate) id: String,
+    /// The spawner with its registry.
+    pub(crate) workers: Arc<dyn Workers>,
+    /// The cgroup tree, as the launcher found it.
+    pub(crate) cgroup: CgroupFacts,
+    /// The host's features.
+    pub(crate) host: BTreeMap<String, HostFeature>,
+    /// The device list.
+    pub(crate) devices: DeviceReader,
+    /// Running and ended jobs.
+    pub(crate) jobs: JobBoard,
+    /// Cancelled when the hive is to stop.
+    pub(crate) stopping: CancellationToken,
+}
+
+impl HiveState {
+    /// The device list, read off the runtime's threads.
+    pub(crate) async fn device_list(self: &Arc<Self>) -> Value {
+        let state = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || (state.devices)()).await {
+            Ok(list) => list,
+            Err(source) => {
+                tracing::error!(%source, "the device inventory failed");
+                json!([])
+            }
+        }
+    }
+}

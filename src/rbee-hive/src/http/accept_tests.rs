@@ -1,0 +1,78 @@
+//! The accept loop over real sockets.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+
+use super::accept::{Listeners, serve};
+use super::{AccessRules, router};
+use crate::hive::fake;
+
+const LONG: Duration = Duration::from_secs(20);
+const INFO: &str = r#"{"jsonrpc":"2.0","id":1,"method":"hive_info"}"#;
+
+struct Server {
+    dir: tempfile::TempDir,
+    address: std::net::SocketAddr,
+    stopping: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+async fn start(uids: &[u32]) -> Server {
+    let dir = tempfile::tempdir().unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let unix = UnixListener::bind(dir.path().join("sock")).unwrap();
+    let address = tcp.local_addr().unwrap();
+    let mut rules = AccessRules::default();
+    rules.uids.extend(uids);
+    let (state, _) = fake::state();
+    let stopping = state.stopping.clone();
+    let task = tokio::spawn(serve(Listeners { tcp, unix }, router(state, rules).unwrap(), stopping.clone()));
+    Server { dir, address, stopping, task }
+}
+
+fn rpc(host: &str) -> String {
+    format!("POST /rpc HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{INFO}", INFO.len())
+}
+
+async fn exchange(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin, text: &str) -> String {
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(LONG, stream.read_to_string(&mut answer)).await.expect("no answer").unwrap();
+    answer
+}
+
+fn own_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+#[tokio::test]
+async fn the_kernel_tells_both_listeners_who_calls() {
+    for (uids, status) in [(vec![own_uid()], "200"), (vec![own_uid() + 1], "403")] {
+        let server = start(&uids).await;
+        let over_tcp = exchange(TcpStream::connect(server.address).await.unwrap(), &rpc("localhost")).await;
+        let over_unix = exchange(UnixStream::connect(server.dir.path().join("sock")).await.unwrap(), &rpc("any")).await;
+        for answer in [over_tcp, over_unix] {
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_closed() {
+    let server = start(&[own_uid()]).await;
+    let answer = exchange(TcpStream::connect(server.address).await.unwrap(), "").await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_stopped_server_ends_and_refuses() {
+    let server = start(&[own_uid()]).await;
+    let idle = TcpStream::connect(server.address).await.unwrap();
+    server.stopping.cancel();
+    tokio::time::timeout(LONG, server.task).await.expect("still running").unwrap();
+    assert!(TcpStream::connect(server.address).await.is_err());
+    drop(idle);
+}

@@ -1,0 +1,37 @@
+//! The hive's own cgroup subtree: one root in every hierarchy in use, two leaves a worker, and what is read from them.
+//!
+//! ```text
+//!  <mount>/<root>/hive                      the hive and its launcher
+//!                /workers/w-<id>/init       a small fixed limit
+//!                /workers/w-<id>/worker     the policy's limits and device list
+//! ```
+//! [`Tree`] belongs to the launcher, [`WorkerLeaf`] (descriptors only) to a worker's init, [`read_resources`] to the hive.
+//! Must never know: policies, requests, what a worker means.
+
+mod check;
+mod counters;
+mod delegate;
+mod detect;
+mod device_policy;
+mod error;
+mod interface;
+mod leaf;
+mod leaves;
+mod limits;
+mod removal;
+pub mod text;
+mod tree;
+mod values;
+
+#[cfg(test)]
+mod privileged_tests;
+
+pub use check::belongs;
+pub(crate) use check::{Membership, limit_holds, membership, read_device_list, read_limit};
+pub use counters::read_resources;
+pub(crate) use device_policy::device_list_differs;
+pub use error::{CgroupError, LeafError};
+pub use leaf::WorkerLeaf;
+pub use leaves::Leaves;
+pub use removal::Removal;
+pub use tree::Tree;

@@ -1,0 +1,115 @@
+//! Devices of one request: from leased names to nodes with numbers.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rbee_hive_devices::{DeviceNumbers, Inventory, NodeKind};
+use rbee_hive_policy::{DeviceAccess, DeviceKind, DeviceNode, Policy};
+
+use crate::cgroup::Tree;
+use crate::protocol::{HostFeature, LaunchError, LaunchErrorKind};
+use crate::step::CallError;
+
+/// What every program expects in `/dev`.
+const BASIC: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+const ALL: DeviceAccess = DeviceAccess { read: true, write: true, mknod: true };
+const READ_WRITE: DeviceAccess = DeviceAccess { read: true, write: true, mknod: false };
+
+/// What a lease means on this host.
+pub(crate) struct DeviceFacts {
+    /// All granted nodes.
+    pub(crate) nodes: Vec<DeviceNode>,
+    /// Those of leased GPUs.
+    pub(crate) exclusive: Vec<DeviceNode>,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) cpuset: Option<String>,
+    pub(crate) mems: Option<String>,
+    pub(crate) host_cpus: String,
+}
+
+impl DeviceFacts {
+    pub(crate) fn of(inventory: &Inventory, leased: &[String], policy: &Policy) -> Result<Self, LaunchError> {
+        let gpu = leased.iter().any(|d| d.starts_with("GPU-"));
+        if gpu && policy.devices.gpus == rbee_hive_policy::Gpus::None {
+            return Err(LaunchError::new(LaunchErrorKind::PolicyViolation, "the policy grants no GPU"));
+        }
+        let grant = inventory.grant(leased).map_err(|e| LaunchError::new(LaunchErrorKind::NoSuchDevice, e.to_string()))?;
+        let mut nodes = Vec::new();
+        for path in BASIC {
+            nodes.push(node(Path::new(path), ALL)?);
+        }
+        let exclusive: Vec<DeviceNode> = grant.exclusive.iter().map(|p| node(p, READ_WRITE)).collect::<Result<_, _>>()?;
+        for path in &grant.shared {
+            nodes.push(node(path, READ_WRITE)?);
+        }
+        for listed in &policy.devices.nodes {
+            nodes.push(node(&listed.path, listed.access)?);
+        }
+        nodes.extend(exclusive.iter().cloned());
+        nodes.sort();
+        nodes.dedup_by(|a, b| a.path == b.path);
+        Ok(Self { nodes, exclusive, env: grant.env, cpuset: grant.cpuset, mems: grant.mems, host_cpus: inventory.cpus.clone() })
+    }
+}
+
+fn node(path: &Path, access: DeviceAccess) -> Result<DeviceNode, LaunchError> {
+    let numbers = DeviceNumbers::of(path).map_err(|e| {
+        LaunchError::new(LaunchErrorKind::NoSuchDevice, super::super::serve::error_chain(&e))
+            .with_hint("the driver makes its nodes when it is loaded (for NVIDIA: nvidia-modprobe)")
+    })?;
+    let kind = match numbers.kind {
+        NodeKind::Char => DeviceKind::Char,
+        NodeKind::Block => DeviceKind::Block,
+    };
+    Ok(DeviceNode { path: path.to_owned(), kind, major: numbers.major, minor: numbers.minor, access })
+}
+
+/// The machine's inventory, or the simulated one.
+pub(crate) fn inventory(simulation: Option<&Path>) -> Result<Inventory, LaunchError> {
+    let Some(path) = simulation else { return Ok(Inventory::probe()) };
+    let text =
+        std::fs::read_to_string(path).map_err(|e| LaunchError::setup("read the devices", CallError::new(format!("read({path:?})"), e)))?;
+    Inventory::from_simulation(&text, &path.display().to_string())
+        .map_err(|e| LaunchError::new(LaunchErrorKind::InvalidParams, e.to_string()))
+}
+
+/// Whether the kernel has seccomp filters, and whether they can notify (seccomp(2)).
+pub(crate) fn seccomp_actions() -> (bool, bool) {
+    let actions = std::fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail").unwrap_or_default();
+    let has = |action: &str| actions.split_whitespace().any(|a| a == action);
+    (has("errno"), has("user_notif"))
+}
+
+/// Features that the launcher can tell of.
+pub(crate) fn host_features(tree: &Tree) -> BTreeMap<String, HostFeature> {
+    let unenforceable = tree.unenforceable();
+    let mut features: BTreeMap<String, HostFeature> = rbee_hive_policy::LimitKey::ALL
+        .into_iter()
+        .map(|key| {
+            let why = unenforceable.get(&key).cloned();
+            (key.name().to_owned(), HostFeature { supported: why.is_none(), why: why.unwrap_or_else(|| "enforced by the kernel".into()) })
+        })
+        .collect();
+    let mut add = |name: &str, supported: bool, why: &str| {
+        features.insert(name.to_owned(), HostFeature { supported, why: why.to_owned() });
+    };
+    let namespaces = match nix::unistd::geteuid().is_root() {
+        true => "mount, pid, ipc, uts, net and cgroup namespaces for each worker, and a uid of its own",
+        false => "mount, pid, ipc, uts, net, cgroup and user namespaces for each worker, all with the uid of who started the hive",
+    };
+    add("namespaces", true, namespaces);
+    let seccomp = match seccomp_actions() {
+        (true, true) => (true, "default-deny profiles; a violation is named by the init before it kills"),
+        (true, false) => (true, "default-deny profiles; a violation kills without its name: this kernel has no notifications (5.0)"),
+        (false, _) => (false, "this kernel has no seccomp filters (CONFIG_SECCOMP_FILTER)"),
+    };
+    add("seccomp", seccomp.0, seccomp.1);
+    let landlock = match rbee_hive_sys::landlock::abi() {
+        0 => (false, "this kernel has none, or was booted without it (lsm=landlock,…)".to_owned()),
+        abi @ 1..6 => (true, format!("ABI {abi}: a part of what is used here; 6 has all of it")),
+        abi => (true, format!("ABI {abi}")),
+    };
+    add("landlock", landlock.0, &landlock.1);
+    features.extend(super::abilities::features().into_iter().map(|(name, feature)| (name.to_owned(), feature)));
+    features
+}

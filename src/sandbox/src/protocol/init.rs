@@ -1,0 +1,178 @@
+//! hive ⇄ init. The channel is also the lifeline: its end tells each side that the other is gone.
+
+use serde::{Deserialize, Serialize};
+
+use rbee_hive_policy::learn::Observations;
+
+use super::{Inside, Made};
+use crate::{SetupFailure, StoppedBy, Verdict};
+
+/// Counters of a worker's cgroup, read by the init after it is empty and before it is removed. What was not measured is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Bytes in use.
+    pub memory_current: Option<u64>,
+    /// Highest use, bytes.
+    pub memory_peak: Option<u64>,
+    /// CPU time, microseconds.
+    pub cpu_usage_usec: Option<u64>,
+    /// Of it in user mode.
+    pub cpu_user_usec: Option<u64>,
+    /// Of it in the kernel.
+    pub cpu_system_usec: Option<u64>,
+    /// Tasks.
+    pub pids_current: Option<u64>,
+    /// Out-of-memory kills.
+    pub oom_kills: Option<u64>,
+    /// Bytes read from block devices.
+    pub io_read_bytes: Option<u64>,
+    /// Bytes written to block devices.
+    pub io_write_bytes: Option<u64>,
+}
+
+impl Resources {
+    /// Whether no cgroup counted what goes to block devices.
+    pub fn lacks_io(&self) -> bool {
+        self.io_read_bytes.is_none() && self.io_write_bytes.is_none()
+    }
+
+    /// With what was counted by process where no cgroup counted it.
+    #[must_use]
+    pub fn or_io(self, bytes: Option<IoBytes>) -> Self {
+        match bytes.filter(|_| self.lacks_io()) {
+            Some(bytes) => Self { io_read_bytes: Some(bytes.read), io_write_bytes: Some(bytes.written), ..self },
+            None => self,
+        }
+    }
+}
+
+/// Bytes read from and written to block devices, counted by process (`/proc/<pid>/io`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IoBytes {
+    /// Read.
+    pub read: u64,
+    /// Written.
+    pub written: u64,
+}
+
+/// What the hive asks of an init.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum ToInit {
+    /// Unconnected TCP sockets born in the worker's network namespace.
+    Sockets {
+        /// Answer's number.
+        seq: u64,
+        /// How many, at most [`super::MAX_FDS`].
+        count: usize,
+    },
+    /// A connection to the worker's Unix socket, made with the worker's uid.
+    ConnectUnix {
+        /// Answer's number.
+        seq: u64,
+    },
+    /// A signal to the worker's own process.
+    Signal {
+        /// Number.
+        signal: i32,
+    },
+    /// Stop: the policy's signal, the grace time, then the whole cgroup. A second one can only hasten.
+    Stop {
+        /// Who asks.
+        by: StoppedBy,
+        /// Milliseconds; 0 kills at once.
+        grace_ms: u64,
+    },
+    /// What the sandbox was when it had just been made.
+    Made {
+        /// Answer's number.
+        seq: u64,
+    },
+    /// What can be seen of the sandbox from within, now.
+    Inspect {
+        /// Answer's number.
+        seq: u64,
+    },
+    /// What the sandbox's processes have read from and written to block devices, for a host whose cgroups do not count it.
+    Io {
+        /// Answer's number.
+        seq: u64,
+    },
+    /// The verdict has arrived: the init may exit.
+    Ack,
+}
+
+/// What an init says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum FromInit {
+    /// `execve` has succeeded. Descriptors: the worker's pidfd.
+    Started {
+        /// Start time of the worker's own process, clock ticks after boot (`/proc/<pid>/stat` field 22), by the init's view.
+        start_ticks: Option<u64>,
+    },
+    /// A step failed; the init exits after this.
+    SetupFailed(SetupFailure),
+    /// `execve` failed; the init exits after this.
+    ExecFailed {
+        /// `errno(3)` number.
+        errno: i32,
+        /// Path and error text.
+        message: String,
+    },
+    /// Answer to `Sockets`, with as many descriptors.
+    Sockets {
+        /// The request's number.
+        seq: u64,
+    },
+    /// Answer to `ConnectUnix`, with one descriptor.
+    Connected {
+        /// The request's number.
+        seq: u64,
+    },
+    /// Answer to `Sockets` or `ConnectUnix` that failed.
+    ConnectFailed {
+        /// The request's number.
+        seq: u64,
+        /// `errno(3)` number.
+        errno: i32,
+    },
+    /// Answer to `Made`.
+    Made {
+        /// The request's number.
+        seq: u64,
+        /// As it was.
+        made: Box<Made>,
+    },
+    /// Answer to `Inspect`.
+    Inspected {
+        /// The request's number.
+        seq: u64,
+        /// As it is.
+        inside: Box<Inside>,
+    },
+    /// Answer to `Io`.
+    Io {
+        /// The request's number.
+        seq: u64,
+        /// `None` where a process keeps its figures to itself.
+        bytes: Option<IoBytes>,
+    },
+    /// The worker spoke by sd_notify.
+    Notify {
+        /// The datagram's text, `NAME=value` lines.
+        text: String,
+    },
+    /// A part of what a watched worker did (`policy learn`); all parts come before the end.
+    Observed {
+        /// The part.
+        part: Box<Observations>,
+    },
+    /// The worker has ended and its cgroup is empty. The init waits a moment for [`ToInit::Ack`], then exits.
+    Ended {
+        /// How.
+        verdict: Verdict,
+        /// Last counters.
+        resources: Resources,
+    },
+}

@@ -1,0 +1,22 @@
+//! What hive, launcher and init say to each other: JSON datagrams over `SOCK_SEQPACKET`, descriptors by `SCM_RIGHTS`.
+//!
+//! One type for each direction. A message is at most [`MAX_MESSAGE`] bytes and carries at most [`MAX_FDS`] descriptors.
+
+mod channel;
+mod init;
+mod judgement;
+mod launcher;
+mod sight;
+mod texts;
+
+pub use channel::{Channel, ChannelError};
+pub use init::{FromInit, IoBytes, Resources, ToInit};
+pub use judgement::{InForce, JudgedAs, JudgedSetting, Judgement};
+pub use launcher::{CgroupFacts, CgroupMode, FromLauncher, HostFeature, LaunchError, LaunchErrorKind, PolicyInfo, ToLauncher};
+pub use sight::{Descriptor, Inside, InsideProcess, Made, MountSeen, Namespaces, Place, ProgramSeen, Rlimit};
+pub use texts::PolicyTexts;
+
+/// Largest message, bytes.
+pub const MAX_MESSAGE: usize = 160 * 1024;
+/// Most descriptors in one message.
+pub const MAX_FDS: usize = 32;

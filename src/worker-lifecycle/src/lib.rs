@@ -1,0 +1,36 @@
+//! Workers from request to verdict: registry, ports, readiness, supervision.
+//!
+//! ```text
+//!  spawn ──► admission (id, lease, port) ──► worker task ──► launcher ──► init ──► probes ──► ready
+//!                                                │  one task owns one worker; others send commands and watch its view
+//!                                                └── ended: verdict, cgroup removed, port and lease given back
+//! ```
+//! Must never know: JSON-RPC, HTTP routes, system calls.
+#![forbid(unsafe_code)]
+
+mod channel;
+mod error;
+mod explanation;
+mod init_link;
+mod launcher;
+mod logs;
+mod params;
+mod processes;
+mod reach;
+mod readiness;
+mod registry;
+mod spawner;
+mod state;
+mod task;
+#[cfg(test)]
+mod tests;
+mod verifier;
+mod view;
+
+pub use error::{ErrorKind, LifecycleError};
+pub use explanation::{Explanation, LimitOrigin, LimitView, PolicyExplanation};
+pub use launcher::LauncherClient;
+pub use params::{SpawnParams, WaitFor};
+pub use registry::{NoFreePort, PortLease, RegistryError, WorkerEntry, WorkerRegistry, WorkerStatus};
+pub use spawner::{SpawnerOptions, WorkerSpawner};
+pub use view::{CgroupView, LogLine, LogPage, ProcessView, VerdictView, VerifiedView, WorkerFilter, WorkerState, WorkerView};

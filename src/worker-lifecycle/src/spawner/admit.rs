@@ -1,0 +1,242 @@
+//! From a request to a running init: name, policy, port, devices, launcher. What is refused leaves nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use rbee_hive_devices::{GpuDemand, LeaseError};
+use rbee_hive_policy::exposure::Remains;
+use rbee_hive_policy::{Command, Gpus, NetworkMode, Policy, SandboxPlan, WorkerId, WorkerRequest};
+use rbee_hive_sandbox::protocol::{FromLauncher, ToInit, ToLauncher};
+use rbee_hive_sandbox::{SetupFailure, StoppedBy, Verdict};
+use tokio::sync::watch;
+
+use super::{Attached, LOG_TAIL, Result, WorkerSpawner};
+use crate::channel::lock;
+use crate::init_link::InitLink;
+use crate::registry::PortLease;
+use crate::task::{self, Born, Decision, Story, WorkerHandle, first_view, said};
+use crate::view::now;
+use crate::{ErrorKind, LifecycleError, RegistryError, SpawnParams, WorkerEntry, WorkerState, WorkerStatus, WorkerView};
+
+/// What admission has reserved.
+struct Reserved {
+    port: Option<PortLease>,
+    devices: Vec<String>,
+}
+
+impl WorkerSpawner {
+    /// Admits a request and starts its worker's task.
+    pub(super) async fn admit(&self, params: SpawnParams) -> Result<WorkerHandle> {
+        let attached = self.attached()?;
+        let story = Story::new(attached.tools.narrator.clone(), params.job_id.clone());
+        let id = params.worker_id.clone().map_or_else(generated_id, Ok)?;
+        story.tell("spawn_start", "starting {} with model {} under policy {}", &[&id, &params.model, &params.policy]);
+        attached.may_start()?;
+        let policy = policy(attached, &params.policy).await?;
+        // Again: a drain may have begun while the launcher was asked.
+        attached.may_start()?;
+        self.register(&id, &params)?;
+        let started = self.start(attached, (&id, &params, &policy), story).await;
+        if started.is_err() {
+            lock(&attached.leases).release(id.as_str());
+            self.registry.remove(id.as_str());
+        }
+        started
+    }
+
+    fn register(&self, id: &WorkerId, params: &SpawnParams) -> Result<()> {
+        let entry = WorkerEntry {
+            id: id.to_string(),
+            model_id: params.model.clone(),
+            device: String::new(),
+            pid: None,
+            port: None,
+            status: WorkerStatus::Starting,
+            started_at: SystemTime::now(),
+        };
+        self.registry.register(entry).map_err(|e @ RegistryError::AlreadyExists { .. }| {
+            let mut error = LifecycleError::new(ErrorKind::AlreadyExists, e.to_string());
+            error.hint = Some("choose another name, or take the worker off the list with worker_delete".into());
+            error
+        })
+    }
+
+    async fn start(&self, attached: &Attached, asked: (&WorkerId, &SpawnParams, &Policy), story: Story) -> Result<WorkerHandle> {
+        let (id, params, policy) = asked;
+        let reserved = self.reserve(attached, asked, &story)?;
+        story.tell("spawn_binary", "the policy's binary is {}", &[&policy.worker.binary]);
+        let request = request(id, params, &reserved);
+        let io = |e: std::io::Error| LifecycleError::new(ErrorKind::SetupFailed, format!("make the channel to the init: {e}"));
+        let (link, theirs, events) = InitLink::open().map_err(io)?;
+        let mut view = first_view(id, params, &attached.tools.launcher);
+        view.devices = reserved.devices;
+        view.port = reserved.port.as_ref().map(PortLease::port);
+        view.endpoint = view.port.map(|p| format!("http://127.0.0.1:{p}"));
+        let view = watch::Sender::new(view);
+        let (commands_in, commands) = task::commands();
+        let handle = WorkerHandle {
+            id: id.clone(),
+            commands: commands_in,
+            view: view.subscribe(),
+            connections: Arc::default(),
+            known: Arc::default(),
+        };
+        self.registry.attach(id.as_str(), handle.clone());
+        let asked = attached.tools.launcher.spawn(request, theirs).await;
+        let unclear = match asked {
+            Ok(((FromLauncher::Spawned { plan, cgroup, init_pid, not_in_force, policy_digest, .. }, mut fds), released)) => match fds.pop()
+            {
+                Some(init) => {
+                    show_plan(&view, (&plan, cgroup, init_pid), not_in_force);
+                    let _ = handle.known.link.set(Arc::downgrade(&link));
+                    let _ = handle.known.grace.set(Duration::from_millis(plan.stop.grace_ms));
+                    let asked = params.limits.keys().copied().collect();
+                    let _ = handle.known.decision.set(Decision { policy_digest, asked, remains: Remains::from(&*plan) });
+                    self.remember(&handle, &params.policy);
+                    let (plan, tools, port) = (*plan, Arc::clone(&attached.tools), reserved.port);
+                    let born = Born { plan, link, events, init, released, port, commands, view, story, tools, handle: handle.clone() };
+                    tokio::spawn(task::run(born));
+                    return Ok(handle);
+                }
+                None => crate::launcher::gone(),
+            },
+            Ok(((FromLauncher::Refused { error, .. }, _), _)) => {
+                return match LifecycleError::from(error) {
+                    failed if failed.kind == ErrorKind::SetupFailed => {
+                        lock(&attached.leases).release(id.as_str());
+                        show_failure(&view, &failed);
+                        Ok(handle)
+                    }
+                    refused => Err(refused),
+                };
+            }
+            Ok(_) => crate::launcher::gone(),
+            Err(error) => error,
+        };
+        // Whether there is an init is not known. If there is one, it must not go on without an entry.
+        let _ = link.send(&ToInit::Stop { by: StoppedBy::Request, grace_ms: 0 }).await;
+        Err(unclear)
+    }
+
+    fn reserve(&self, attached: &Attached, (id, params, policy): (&WorkerId, &SpawnParams, &Policy), story: &Story) -> Result<Reserved> {
+        // The port comes before other totals.
+        let port = match policy.takes_port() {
+            false => None,
+            true => {
+                Some(self.registry.ports().reserve(policy.network).map_err(|e| LifecycleError::new(ErrorKind::NoFreePort, e.to_string()))?)
+            }
+        };
+        if let Some(port) = &port {
+            let how = if policy.network == NetworkMode::Host { "reserved" } else { "held by the hive" };
+            story.tell("spawn_port", "port {} is {}", &[&port.port(), &how]);
+        }
+        if self.registry.len() > attached.max_workers {
+            let text = format!("there are {} workers, the most that the configuration allows", attached.max_workers);
+            let mut error = LifecycleError::new(ErrorKind::AtCapacity, text);
+            error.hint = Some("delete workers that have ended, or raise max_workers".into());
+            return Err(error);
+        }
+        let demand = match policy.devices.gpus {
+            Gpus::Leased => GpuDemand::Leased,
+            Gpus::None => GpuDemand::None,
+        };
+        let devices = lock(&attached.leases).acquire(&attached.inventory, id.as_str(), (&params.device, demand)).map_err(lease_refused)?;
+        Ok(Reserved { port, devices })
+    }
+
+    /// The error of a start that ended.
+    pub(super) async fn failed_start(&self, id: &WorkerId, view: &WorkerView) -> LifecycleError {
+        let verdict = view.verdict.clone();
+        let (kind, step, errno, hint) = match verdict.as_ref().map(|v| &v.verdict) {
+            Some(Verdict::SetupFailed(f)) => (ErrorKind::SetupFailed, Some(f.step.clone()), f.errno, f.hint.clone()),
+            Some(Verdict::ExecFailed { errno, .. }) => (ErrorKind::ExecFailed, None, Some(*errno), None),
+            Some(Verdict::StartTimeout { .. }) => (ErrorKind::StartTimeout, None, None, None),
+            _ => (ErrorKind::StartFailed, None, None, None),
+        };
+        let sentence = verdict.as_ref().map_or_else(|| "it ended".to_owned(), |v| v.message.clone());
+        let tail = self.log_lines(id, LOG_TAIL, None).await.map(|page| page.lines).unwrap_or_default();
+        LifecycleError {
+            step,
+            errno,
+            hint,
+            log_tail: tail.into_iter().map(|l| l.text).collect(),
+            verdict,
+            ..LifecycleError::new(kind, format!("worker {id} did not start: {sentence}"))
+        }
+    }
+}
+
+fn request(id: &WorkerId, params: &SpawnParams, reserved: &Reserved) -> WorkerRequest {
+    WorkerRequest {
+        worker_id: id.clone(),
+        policy: params.policy.clone(),
+        command: Command::Worker { model: params.model.clone(), args: params.args.clone() },
+        devices: reserved.devices.clone(),
+        env: params.env.clone(),
+        limits: params.limits.clone(),
+        port: reserved.port.as_ref().map(PortLease::port),
+    }
+}
+
+async fn policy(attached: &Attached, name: &str) -> Result<Policy> {
+    let name = name.to_owned();
+    match attached.tools.launcher.ask(|seq| ToLauncher::PolicyShow { seq, name }, &[]).await? {
+        (FromLauncher::Policy { resolved, .. }, _) => serde_json::from_value(resolved)
+            .map_err(|e| LifecycleError::new(ErrorKind::InvalidPolicy, format!("the launcher's policy is not understood: {e}"))),
+        (FromLauncher::Refused { error, .. }, _) => Err(error.into()),
+        _ => Err(crate::launcher::gone()),
+    }
+}
+
+fn lease_refused(error: LeaseError) -> LifecycleError {
+    let kind = match &error {
+        LeaseError::NoSuchDevice { .. } => ErrorKind::NoSuchDevice,
+        LeaseError::Busy { .. } => ErrorKind::DeviceBusy,
+        LeaseError::NotGranted { .. } => ErrorKind::PolicyViolation,
+    };
+    LifecycleError::new(kind, error.to_string())
+}
+
+fn show_plan(
+    view: &watch::Sender<WorkerView>,
+    (plan, cgroup, init_pid): (&SandboxPlan, Option<String>, i32),
+    notes: Vec<rbee_hive_policy::NotInForce>,
+) {
+    view.send_modify(|view| {
+        view.generation += 1;
+        view.init_pid = Some(init_pid);
+        view.cgroup.path = cgroup;
+        view.limits = plan.limits.iter().map(|(key, limit)| (*key, limit.value.clone())).collect::<BTreeMap<_, _>>();
+        view.not_in_force = notes;
+        view.port = plan.port;
+        view.endpoint = plan.port.map(|p| format!("http://127.0.0.1:{p}"));
+    });
+}
+
+/// A step of the launcher's failed: there was never a task, and the entry stays as it is.
+fn show_failure(view: &watch::Sender<WorkerView>, failed: &LifecycleError) {
+    let verdict = Verdict::SetupFailed(SetupFailure {
+        step: failed.step.clone().unwrap_or_default(),
+        errno: failed.errno,
+        message: failed.message.clone(),
+        hint: failed.hint.clone(),
+    });
+    view.send_modify(|view| {
+        view.generation += 1;
+        view.state = WorkerState::Failed;
+        view.port = None;
+        view.endpoint = None;
+        view.ended_at = Some(now());
+        view.verdict = Some(said(verdict));
+    });
+}
+
+/// `w`, milliseconds since 1970 in hex, and a counter: unique on this hive, and sorted by age.
+fn generated_id() -> Result<WorkerId> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let millis = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+    let text = format!("w{:x}-{:x}", millis, COUNTER.fetch_add(1, Ordering::Relaxed));
+    WorkerId::parse(&text).map_err(|e| LifecycleError::new(ErrorKind::InvalidParams, e.to_string()))
+}

@@ -1,0 +1,193 @@
+//! The surface of this crate: start, stop, watch workers.
+
+mod admit;
+mod binary;
+mod explain;
+mod queries;
+mod seed;
+mod stop;
+mod verify;
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rbee_hive_devices::{Inventory, LeaseTable};
+use rbee_hive_narration::{Narration, Narrator};
+use rbee_hive_policy::WorkerId;
+
+use crate::channel::lock;
+use crate::launcher::LauncherClient;
+use crate::state::{Hive, Refusal, may_start};
+use crate::task::{Known, Tools, WorkerHandle};
+use crate::{ErrorKind, LifecycleError, SpawnParams, WaitFor, WorkerRegistry, WorkerState, WorkerView};
+
+use binary::find_worker_binary;
+
+type Result<T> = std::result::Result<T, LifecycleError>;
+
+/// Most log lines that come with a failed start.
+const LOG_TAIL: usize = 20;
+
+/// What a spawner works with.
+#[derive(Debug)]
+pub struct SpawnerOptions {
+    /// Devices, for admission.
+    pub inventory: Inventory,
+    /// Where the story of a spawn is told.
+    pub narrator: Narrator,
+    /// `workers/` of the log directory, opened.
+    pub logs: OwnedFd,
+    /// Most workers at a time.
+    pub max_workers: usize,
+}
+
+/// Starts workers. Without a launcher it starts none and says so. A clone is another handle on the same workers.
+#[derive(Clone)]
+pub struct WorkerSpawner {
+    registry: Arc<WorkerRegistry>,
+    worker_binary: PathBuf,
+    attached: Option<Arc<Attached>>,
+}
+
+struct Attached {
+    tools: Arc<Tools>,
+    inventory: Inventory,
+    leases: Arc<Mutex<LeaseTable>>,
+    max_workers: usize,
+    draining: AtomicBool,
+    /// The last ones first.
+    deleted: Mutex<VecDeque<Deleted>>,
+    /// Policies as they were when workers were started under them.
+    versions: Mutex<explain::Versions>,
+}
+
+/// A worker that is off the list.
+#[derive(Clone)]
+struct Deleted {
+    view: WorkerView,
+    known: Arc<Known>,
+}
+
+impl WorkerSpawner {
+    /// The hive's spawner. Called inside the runtime.
+    pub fn attach(registry: Arc<WorkerRegistry>, launcher: LauncherClient, options: SpawnerOptions) -> Arc<Self> {
+        let leases = Arc::new(Mutex::new(LeaseTable::default()));
+        let table = Arc::clone(&leases);
+        let tools = Arc::new(Tools {
+            launcher,
+            narrator: options.narrator,
+            logs: Arc::new(options.logs),
+            release: Box::new(move |id: &WorkerId| lock(&table).release(id.as_str())),
+        });
+        let tell = |action, human: &str| tools.narrator.tell(Narration::new("worker-lc", action).human(human));
+        tell("worker_registry_init", "the registry of workers is ready");
+        tell("worker_spawner_init", "the spawner of workers is ready");
+        let attached = Attached {
+            tools,
+            inventory: options.inventory,
+            leases,
+            max_workers: options.max_workers,
+            draining: AtomicBool::new(false),
+            deleted: Mutex::default(),
+            versions: Mutex::default(),
+        };
+        // The policy names the binary; this is the seed's, where it can be found.
+        Arc::new(Self { registry, worker_binary: find_worker_binary().unwrap_or_default(), attached: Some(Arc::new(attached)) })
+    }
+
+    /// The list of workers.
+    pub fn registry(&self) -> &Arc<WorkerRegistry> {
+        &self.registry
+    }
+
+    /// The seed's binary; empty where it was not found.
+    pub fn worker_binary(&self) -> &std::path::Path {
+        &self.worker_binary
+    }
+
+    fn attached(&self) -> Result<&Attached> {
+        self.attached.as_deref().ok_or_else(crate::launcher::gone)
+    }
+
+    fn handle(&self, id: &WorkerId) -> Result<WorkerHandle> {
+        self.registry.handle(id.as_str()).ok_or_else(|| not_found(id))
+    }
+
+    /// Starts a worker. The start goes on when the caller stops waiting.
+    ///
+    /// Errors: refusals leave no entry; a start that failed stays listed with its verdict, which the error carries.
+    pub async fn spawn(self: &Arc<Self>, params: SpawnParams) -> Result<WorkerView> {
+        self.spawn_and_wait(params).await
+    }
+
+    async fn spawn_and_wait(&self, params: SpawnParams) -> Result<WorkerView> {
+        let wait = params.wait;
+        let spawner = self.clone();
+        let admitted = tokio::spawn(async move { spawner.admit(params).await });
+        let handle = admitted.await.map_err(|e| LifecycleError::new(ErrorKind::StartFailed, format!("the start was cut off: {e}")))??;
+        let view = handle.until(|v| v.has_ended() || reached(v, wait)).await.ok_or_else(|| not_found(&handle.id))?;
+        // An end right after it got there is told by the state.
+        if reached(&view, wait) { Ok(self.measured(&handle).await) } else { Err(self.failed_start(&handle.id, &view).await) }
+    }
+
+    /// Waits for a worker.
+    ///
+    /// Errors: `timeout`; `start_failed` where it ended and `Started` or `Ready` was waited for; `not_found`, also where it was refused
+    /// meanwhile.
+    pub async fn wait(&self, id: &WorkerId, until: WaitFor, timeout: Option<Duration>) -> Result<WorkerView> {
+        let handle = self.handle(id)?;
+        let waiting = handle.until(|v| v.has_ended() || (reached(v, until) && v.state != WorkerState::Stopping));
+        let view = match timeout {
+            None => waiting.await,
+            Some(limit) => tokio::time::timeout(limit, waiting).await.map_err(|_| {
+                LifecycleError::new(ErrorKind::Timeout, format!("worker {id} did not get there within {} ms", limit.as_millis()))
+            })?,
+        };
+        let view = view.ok_or_else(|| not_found(id))?;
+        match until {
+            WaitFor::Exit => Ok(self.measured(&handle).await),
+            _ if view.has_ended() => Err(LifecycleError { kind: ErrorKind::StartFailed, ..self.failed_start(id, &view).await }),
+            _ => Ok(self.measured(&handle).await),
+        }
+    }
+
+    /// New spawns get `draining`.
+    pub fn drain(&self) {
+        if let Some(attached) = &self.attached {
+            attached.draining.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether new spawns are refused.
+    pub fn draining(&self) -> bool {
+        self.attached.as_ref().is_some_and(|a| a.draining.load(Ordering::SeqCst))
+    }
+}
+
+impl Attached {
+    /// Whether this hive starts anything at all.
+    fn may_start(&self) -> Result<()> {
+        let hive = Hive { draining: self.draining.load(Ordering::SeqCst), launcher_gone: self.tools.launcher.is_gone() };
+        may_start(hive).map_err(|refusal| match refusal {
+            Refusal::Draining => LifecycleError::new(ErrorKind::Draining, "the hive is draining: it starts nothing any more"),
+            Refusal::LauncherGone => crate::launcher::gone(),
+        })
+    }
+}
+
+/// Whether it got there, even if it has ended since.
+fn reached(view: &WorkerView, until: WaitFor) -> bool {
+    match until {
+        WaitFor::Started => view.started_at.is_some(),
+        WaitFor::Ready => view.ready_at.is_some(),
+        WaitFor::Exit => view.has_ended(),
+    }
+}
+
+fn not_found(id: &WorkerId) -> LifecycleError {
+    LifecycleError::new(ErrorKind::NotFound, format!("there is no worker {id}"))
+}

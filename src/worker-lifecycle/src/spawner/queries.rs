@@ -1,0 +1,128 @@
+//! Looking at workers.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use rbee_hive_devices::DeviceView;
+use rbee_hive_policy::WorkerId;
+use rbee_hive_sandbox::cgroup::read_resources;
+use rbee_hive_sandbox::protocol::{FromLauncher, PolicyInfo, ToLauncher};
+
+use tokio::time::timeout;
+
+use super::{Result, WorkerSpawner};
+use crate::channel::lock;
+use crate::task::WorkerHandle;
+use crate::{ErrorKind, LifecycleError, LogPage, ProcessView, WorkerFilter, WorkerView, logs, processes};
+
+/// Most lines of one answer.
+const MAX_TAIL: usize = 100_000;
+/// How long an init may take to count what its processes read and wrote; after that it is not known.
+const COUNTING: Duration = Duration::from_millis(500);
+
+impl WorkerSpawner {
+    /// A worker as it is now, its figures fresh from the cgroup.
+    ///
+    /// Errors: `not_found`.
+    pub async fn status(&self, id: &WorkerId) -> Result<WorkerView> {
+        Ok(self.measured(&self.handle(id)?).await)
+    }
+
+    /// All workers that match.
+    pub async fn list(&self, filter: &WorkerFilter) -> Vec<WorkerView> {
+        let matches = |v: &WorkerView| {
+            filter.state.is_none_or(|s| s == v.state) && filter.labels.iter().all(|(k, value)| v.labels.get(k) == Some(value))
+        };
+        // Chosen before they are measured: figures are read only of those that are told.
+        let chosen: Vec<WorkerHandle> = self.registry.handles().into_iter().filter(|h| matches(&h.view.borrow())).collect();
+        let spawner = self.clone();
+        // Some files a worker: many workers would keep the runtime's thread from its other tasks.
+        let counting = tokio::task::spawn_blocking(move || {
+            let one = |handle: WorkerHandle| (spawner.counted(&handle), handle);
+            chosen.into_iter().map(one).collect::<Vec<_>>()
+        });
+        let counted = counting.await.unwrap_or_default();
+        join_all(counted.into_iter().map(|(view, handle)| async move { with_io(view, &handle).await })).await
+    }
+
+    /// The worker with its figures.
+    pub(super) async fn measured(&self, handle: &WorkerHandle) -> WorkerView {
+        with_io(self.counted(handle), handle).await
+    }
+
+    /// The worker with what its cgroup has counted.
+    fn counted(&self, handle: &WorkerHandle) -> WorkerView {
+        let mut view = handle.view();
+        if let (false, Some(leaf), Some(attached)) = (view.has_ended(), &view.cgroup.path, &self.attached) {
+            view.resources = read_resources(&attached.tools.launcher.cgroup, leaf);
+        }
+        view
+    }
+
+    /// Processes of one worker, or of all.
+    ///
+    /// Errors: `not_found`.
+    pub async fn processes(&self, id: Option<&WorkerId>) -> Result<Vec<ProcessView>> {
+        let handles = match id {
+            Some(id) => vec![self.handle(id)?],
+            None => self.registry.handles(),
+        };
+        let facts = std::sync::Arc::clone(&self.attached()?.tools.launcher.cgroup);
+        let owners: Vec<_> = handles.iter().filter(|h| !h.view.borrow().has_ended()).map(WorkerHandle::owner).collect();
+        let reading = tokio::task::spawn_blocking(move || owners.iter().flat_map(|owner| processes::list(&facts, owner)).collect());
+        Ok(reading.await.unwrap_or_default())
+    }
+
+    /// The last `tail` log lines; `since`: RFC 3339.
+    ///
+    /// Errors: `not_found`; `invalid_params` for a `since` that is no time.
+    pub async fn logs(&self, id: &WorkerId, tail: usize, since: Option<String>) -> Result<LogPage> {
+        self.handle(id)?;
+        let since = since.map(|text| text.parse::<jiff::Timestamp>()).transpose();
+        let since = since.map_err(|e| LifecycleError::new(ErrorKind::InvalidParams, format!("since is no RFC 3339 time: {e}")))?;
+        self.log_lines(id, tail.min(MAX_TAIL), since).await
+    }
+
+    pub(super) async fn log_lines(&self, id: &WorkerId, tail: usize, since: Option<jiff::Timestamp>) -> Result<LogPage> {
+        let (directory, id) = (std::sync::Arc::clone(&self.attached()?.tools.logs), id.clone());
+        let read = tokio::task::spawn_blocking(move || logs::read(&directory, &id, tail, since));
+        Ok(read.await.unwrap_or_default())
+    }
+
+    /// All policies.
+    pub async fn policy_list(&self) -> Result<Vec<PolicyInfo>> {
+        match self.attached()?.tools.launcher.ask(|seq| ToLauncher::PolicyList { seq }, &[]).await? {
+            (FromLauncher::Policies { policies, .. }, _) => Ok(policies),
+            _ => Err(crate::launcher::gone()),
+        }
+    }
+
+    /// A policy: (source, text, resolved).
+    ///
+    /// Errors: `unknown_policy`, `invalid_policy`.
+    pub async fn policy_show(&self, name: &str) -> Result<(String, String, serde_json::Value)> {
+        let name = name.to_owned();
+        match self.attached()?.tools.launcher.ask(|seq| ToLauncher::PolicyShow { seq, name }, &[]).await? {
+            (FromLauncher::Policy { source, text, resolved, .. }, _) => Ok((source, text, resolved)),
+            (FromLauncher::Refused { error, .. }, _) => Err(error.into()),
+            _ => Err(crate::launcher::gone()),
+        }
+    }
+
+    /// Every device with its holder.
+    pub fn devices(&self) -> Vec<DeviceView> {
+        self.attached.as_ref().map(|a| a.inventory.views(&lock(&a.leases))).unwrap_or_default()
+    }
+}
+
+/// Where no cgroup counts what is read and written, the init counts it by process.
+async fn with_io(mut view: WorkerView, handle: &WorkerHandle) -> WorkerView {
+    if view.pid.is_some()
+        && view.resources.lacks_io()
+        && let Some(link) = handle.link()
+        && let Ok(Ok(bytes)) = timeout(COUNTING, link.io()).await
+    {
+        view.resources = view.resources.or_io(bytes);
+    }
+    view
+}

@@ -1,0 +1,104 @@
+//! What others hold of a worker.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use rbee_hive_policy::exposure::Remains;
+use rbee_hive_policy::{LimitKey, WorkerId};
+use rbee_hive_sandbox::StoppedBy;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::init_link::InitLink;
+use crate::processes::Owner;
+use crate::{WorkerState, WorkerView};
+
+/// What a worker's task is asked to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Command {
+    /// Stop; the policy's grace where none is given.
+    Stop { by: StoppedBy, grace: Option<Duration> },
+    /// A signal to the worker's own process.
+    Signal { signal: i32 },
+}
+
+/// What becomes known of a worker once and stays, beside its view.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// The policy's grace.
+    pub(crate) grace: OnceLock<Duration>,
+    /// When its own process was started, clock ticks after boot.
+    pub(crate) start_ticks: OnceLock<u64>,
+    /// Its init's channel, which goes with its task.
+    pub(crate) link: OnceLock<Weak<InitLink>>,
+    /// Who looks at its sandbox on request, once its program runs.
+    pub(crate) verify: OnceLock<mpsc::Sender<oneshot::Sender<()>>>,
+    /// What its start was decided by.
+    pub(crate) decision: OnceLock<Decision>,
+}
+
+/// What a start was decided by, for those who ask later.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    /// Which version of the policy it was.
+    pub(crate) policy_digest: u64,
+    /// Limits that the request asked for.
+    pub(crate) asked: Vec<LimitKey>,
+    /// What is left of settings that are not in force as a whole.
+    pub(crate) remains: Remains,
+}
+
+/// A worker, seen from outside of its task.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkerHandle {
+    pub(crate) id: WorkerId,
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) view: watch::Receiver<WorkerView>,
+    pub(crate) connections: Arc<AtomicUsize>,
+    pub(crate) known: Arc<Known>,
+}
+
+impl WorkerHandle {
+    pub(crate) fn view(&self) -> WorkerView {
+        self.view.borrow().clone()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Whether both are of one worker, and not of two that had one name after each other.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.commands.same_channel(&other.commands)
+    }
+
+    /// Waits until `done` holds of the view; the view then. `None`: the worker was refused after all, and there is none.
+    pub(crate) async fn until(&self, done: impl Fn(&WorkerView) -> bool) -> Option<WorkerView> {
+        let mut view = self.view.clone();
+        // What ended stays to be seen when its task is gone; what did not end never had one.
+        view.wait_for(|v| done(v)).await.ok().map(|found| found.clone())
+    }
+
+    /// The channel to its init, as long as it has one.
+    pub(crate) fn link(&self) -> Option<Arc<InitLink>> {
+        self.known.link.get()?.upgrade()
+    }
+
+    /// Whose processes are this worker's.
+    pub(crate) fn owner(&self) -> Owner {
+        let view = self.view.borrow();
+        Owner {
+            worker_id: view.worker_id.clone(),
+            leaf: view.cgroup.path.clone(),
+            pid: view.pid,
+            start_ticks: self.known.start_ticks.get().copied(),
+        }
+    }
+}
+
+impl WorkerView {
+    /// Whether it is over and everything is taken back.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, WorkerState::Stopped | WorkerState::Failed)
+    }
+}

@@ -1,0 +1,12 @@
+//! The whole crate against a launcher and inits that are threads of the test, at the other ends of real channels.
+
+mod fake_init;
+mod fake_launcher;
+pub(crate) mod forks;
+mod hive;
+
+mod admission;
+mod ending;
+mod explaining;
+mod reaching;
+mod starting;

@@ -1,0 +1,4 @@
+//! The target `policy` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_tests::run("policy", data));
