@@ -8,14 +8,16 @@ mod grant;
 mod inventory;
 mod lease;
 mod node;
+mod observation;
 mod simulation;
 mod spec;
 mod view;
 
 pub use grant::{Grant, GrantError};
-pub use inventory::{Gpu, Inventory, NumaNode, NvmlHelperError, Vendor, nvml_helper_main};
+pub use inventory::{Gpu, Inventory, Mig, NumaNode, NvmlHelperError, Vendor, nvml_helper_main};
 pub use lease::{GpuDemand, LeaseError, LeaseTable};
 pub use node::{DeviceNumbers, NodeError, NodeKind};
+pub use observation::{GpuObservation, GpuProcess, Observation, Xid};
 pub use simulation::SimulationError;
 pub use spec::{DeviceSpec, InvalidDevice};
 pub use view::DeviceView;

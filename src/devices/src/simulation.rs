@@ -107,6 +107,9 @@ fn gpu(raw: RawGpu) -> Result<Gpu, String> {
         numa_node: raw.numa_node,
         nodes: raw.nodes,
         links: links.collect::<Result<_, _>>()?,
+        driver: None,
+        mig: None,
+        partitioned: false,
     })
 }
 

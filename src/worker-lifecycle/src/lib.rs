@@ -10,6 +10,7 @@
 
 mod channel;
 mod error;
+mod events;
 mod explanation;
 mod init_link;
 mod launcher;
@@ -28,6 +29,7 @@ mod verifier;
 mod view;
 
 pub use error::{ErrorKind, LifecycleError};
+pub use events::{About, EventHub, EventKind, HiveEvent};
 pub use explanation::{Explanation, LimitOrigin, LimitView, PolicyExplanation};
 pub use launcher::LauncherClient;
 pub use params::{SpawnParams, WaitFor};

@@ -44,6 +44,9 @@ fn gpu(path: &Path, number: u32, index: u32) -> Option<Gpu> {
         numa_node: read(device.join("numa_node")).and_then(|n| n.parse().ok()),
         nodes: vec![PathBuf::from(format!("/dev/dri/renderD{number}"))],
         links: Default::default(),
+        driver: None,
+        mig: None,
+        partitioned: false,
     })
 }
 

@@ -57,6 +57,28 @@ pub struct Gpu {
     pub nodes: Vec<PathBuf>,
     /// Fast links, by the other GPU's index.
     pub links: BTreeMap<u32, String>,
+    /// The kernel driver's name and, where it tells, version.
+    #[serde(default)]
+    pub driver: Option<String>,
+    /// Set for a part of a GPU that NVIDIA's MIG has cut out; `nodes` then has the parent's node and the part's capability nodes.
+    #[serde(default)]
+    pub mig: Option<Mig>,
+    /// Whether it is cut into MIG parts: they are leased, and it is not.
+    #[serde(default)]
+    pub partitioned: bool,
+}
+
+/// Which part of a GPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mig {
+    /// Index of the GPU that it is a part of.
+    pub parent: u32,
+    /// GPU instance.
+    pub gpu_instance: u32,
+    /// Compute instance.
+    pub compute_instance: u32,
+    /// `1g.10gb` and the like, if the driver tells.
+    pub profile: Option<String>,
 }
 
 /// One NUMA node.

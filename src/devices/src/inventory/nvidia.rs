@@ -76,6 +76,9 @@ fn parse(text: &str, name: &str, index: u32) -> Option<Gpu> {
         numa_node: None,
         nodes: vec![PathBuf::from(format!("/dev/nvidia{minor}"))],
         links: Default::default(),
+        driver: None,
+        mig: None,
+        partitioned: false,
     })
 }
 

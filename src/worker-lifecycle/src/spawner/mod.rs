@@ -23,7 +23,7 @@ use crate::channel::lock;
 use crate::launcher::LauncherClient;
 use crate::state::{Hive, Refusal, may_start};
 use crate::task::{Known, Tools, WorkerHandle};
-use crate::{ErrorKind, LifecycleError, SpawnParams, WaitFor, WorkerRegistry, WorkerState, WorkerView};
+use crate::{ErrorKind, EventHub, LifecycleError, SpawnParams, WaitFor, WorkerRegistry, WorkerState, WorkerView};
 
 use binary::find_worker_binary;
 
@@ -80,6 +80,7 @@ impl WorkerSpawner {
         let tools = Arc::new(Tools {
             launcher,
             narrator: options.narrator,
+            events: Arc::default(),
             logs: Arc::new(options.logs),
             release: Box::new(move |id: &WorkerId| lock(&table).release(id.as_str())),
         });
@@ -107,6 +108,11 @@ impl WorkerSpawner {
     /// The seed's binary; empty where it was not found.
     pub fn worker_binary(&self) -> &std::path::Path {
         &self.worker_binary
+    }
+
+    /// Everything that happens to workers and devices; `None` without a launcher.
+    pub fn events(&self) -> Option<&Arc<EventHub>> {
+        self.attached.as_ref().map(|a| &a.tools.events)
     }
 
     fn attached(&self) -> Result<&Attached> {

@@ -28,7 +28,7 @@ use crate::reach::{Dialer, Forwarder};
 use crate::registry::PortLease;
 use crate::state::{Event, State};
 use crate::view::{VerdictView, now};
-use crate::{CgroupView, WorkerView};
+use crate::{CgroupView, EventHub, WorkerView};
 
 /// Commands that may wait for a worker's task.
 const MAX_COMMANDS: usize = 64;
@@ -56,6 +56,7 @@ pub(crate) struct Born {
 pub(crate) struct Tools {
     pub(crate) launcher: LauncherClient,
     pub(crate) narrator: Narrator,
+    pub(crate) events: Arc<EventHub>,
     pub(crate) logs: Arc<OwnedFd>,
     /// Gives the worker's leases back.
     pub(crate) release: Box<dyn Fn(&WorkerId) + Send + Sync>,

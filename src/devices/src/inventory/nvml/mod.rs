@@ -64,6 +64,9 @@ mod tests {
             numa_node: None,
             nodes: vec![PathBuf::from(format!("/dev/nvidia{minor}"))],
             links: Default::default(),
+            driver: None,
+            mig: None,
+            partitioned: false,
         }
     }
 
