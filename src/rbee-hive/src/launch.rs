@@ -305,8 +305,8 @@ pub(crate) fn is_file(policy: &str) -> bool {
 }
 
 /// The hidden command `nvml-helper`.
-pub(crate) fn nvml_helper() -> ExitCode {
-    match rbee_hive_devices::nvml_helper_main(&mut std::io::stdout()) {
+pub(crate) fn nvml_helper(question: &[String]) -> ExitCode {
+    match rbee_hive_devices::nvml_helper_main(question, &mut std::io::stdout()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => fail(&anyhow::anyhow!("{why}"), 1),
     }
