@@ -51,9 +51,10 @@ impl Inventory {
                 (None, None) => return Err(GrantError { name: name.clone(), there: self.names().join(", ") }),
             }
         }
-        let with_memory = nodes.iter().filter(|n| self.has_memory(n));
+        // cpuset.mems takes no node without memory (cpuset(7), EINVAL).
+        let with_memory = nodes.iter().filter(|n| n.memory_bytes != Some(0));
         Ok(Grant {
-            cpuset: list(nodes.iter().filter_map(|n| self.pinnable_cpus(n))),
+            cpuset: list(nodes.iter().map(|n| &n.cpus)),
             mems: list(with_memory.map(|n| n.id)),
             exclusive: gpus.iter().flat_map(|g| g.nodes.clone()).collect(),
             shared: self.shared_by(&gpus),

@@ -20,7 +20,7 @@ pub use inventory::{DriverMount, Gpu, Inventory, Mig, NumaNode, NvmlHelperError,
 pub use lease::{GpuDemand, LeaseError, LeaseTable};
 pub use node::{DeviceNumbers, NodeError, NodeKind};
 pub use observation::{GpuObservation, GpuProcess, Observation, Xid};
-pub use observer::{LoggedXid, Observer, ObserverCache};
+pub use observer::{KernelLog, LoggedXid, Observer, ObserverCache};
 pub use simulation::SimulationError;
 pub use spec::{DeviceSpec, InvalidDevice};
 pub use view::{DeviceView, Topology};

@@ -60,7 +60,7 @@ pub struct DeviceView {
 }
 
 /// Everything about this host's devices.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Topology {
     /// As in `device_list`.
     pub devices: Vec<DeviceView>,

@@ -103,7 +103,7 @@ mod tests {
         let nodes = nodes(root.path());
         assert_eq!(
             nodes.iter().map(|n| (n.render, n.unique_id.as_deref(), n.memory_bytes)).collect::<Vec<_>>(),
-            [(128, Some("000000007052e142"), Some(1024)), (129, None, None),]
+            [(128, Some("0000000070530682"), Some(1024)), (129, None, None),]
         );
         assert_eq!(linked(&nodes), [(128, 129), (129, 128)]);
     }

@@ -34,6 +34,15 @@ impl ObserverCache {
         if let Some(last) = self.young() {
             return last;
         }
+        self.see(&mut observer)
+    }
+
+    /// A new look, whatever was seen before; others that ask get it as well. Blocks while another looks, and for its own.
+    pub fn look(&self) -> Arc<Observation> {
+        self.see(&mut self.observer.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn see(&self, observer: &mut Observer) -> Arc<Observation> {
         let seen = Arc::new(observer.observe());
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), Arc::clone(&seen)));
         seen

@@ -6,6 +6,7 @@
 mod cache;
 mod drivers;
 mod kernel_log;
+mod kmsg;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
@@ -19,6 +20,7 @@ use crate::{GpuObservation, Inventory, Observation, Xid};
 pub use cache::ObserverCache;
 use drivers::Drivers;
 pub use kernel_log::LoggedXid;
+pub use kmsg::KernelLog;
 
 /// Faults of one GPU whose ids are remembered, and that wait to be told.
 const MAX_FAULTS: usize = 1024;
@@ -43,6 +45,8 @@ pub struct Observer {
     waiting: BTreeMap<u32, Vec<Xid>>,
     /// Why the last look saw nothing.
     blind: Option<String>,
+    /// Where the kernel's log is read before each look.
+    log: Option<KernelLog>,
 }
 
 impl Observer {
@@ -53,13 +57,21 @@ impl Observer {
             HOST => Source::Drivers(Drivers::new(helper, deadline)),
             file => Source::File(file.into()),
         };
-        Self { inventory, source, known: BTreeMap::new(), waiting: BTreeMap::new(), blind: None }
+        Self { inventory, source, known: BTreeMap::new(), waiting: BTreeMap::new(), blind: None, log: None }
+    }
+
+    /// Reads the kernel's log itself before each look; without one only [`Observer::kernel_log`] tells of faults.
+    #[must_use]
+    pub fn with_kernel_log(self, log: Option<KernelLog>) -> Self {
+        Self { log, ..self }
     }
 
     /// All GPUs now. Takes as long as the deadline where one hangs, and never much longer.
     ///
     /// A simulation that can't be read any more is no observation: no GPU is in it, and [`Observer::blind`] says why.
     pub fn observe(&mut self) -> Observation {
+        let logged = self.log.as_mut().map(KernelLog::new_lines).unwrap_or_default();
+        self.kernel_log(&logged);
         let mut gpus = match &mut self.source {
             Source::Drivers(drivers) => drivers.observe(&self.inventory),
             Source::File(file) => match simulated(file, &self.inventory) {

@@ -23,7 +23,7 @@ pub(super) fn run(booted: Booted) -> anyhow::Result<()> {
 }
 
 async fn serve(booted: Booted) -> anyhow::Result<()> {
-    let Booted { spawner, tcp, unix, socket, rules, lock } = booted;
+    let Booted { spawner, tcp, unix, socket, rules, lock, observer } = booted;
     let mut signals = Signals::new()?;
     let cgroup = spawner.launcher.cgroup.clone();
     let host = spawner.launcher.host.clone();
@@ -36,7 +36,7 @@ async fn serve(booted: Booted) -> anyhow::Result<()> {
         workers: Arc::clone(&workers),
         cgroup,
         host,
-        devices: Box::new(move || serde_json::to_value(spawner.devices()).unwrap_or_else(|_| json!([]))),
+        devices: Box::new(move || serde_json::to_value(spawner.topology(&observer.recent())).unwrap_or_default()),
         jobs: JobBoard::new(narrator),
         stopping: stopping.clone(),
     });

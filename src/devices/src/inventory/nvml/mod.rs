@@ -15,7 +15,7 @@ use super::{Inventory, Vendor};
 use crate::chain::chain;
 
 pub use helper::{NvmlHelperError, nvml_helper_main};
-use message::{Described, Told, ToldPart};
+use message::{Described, Told};
 pub(crate) use message::{Running, Used, Watched};
 
 /// Whole NVIDIA GPUs that NVML can be asked about: index and PCI address.
@@ -114,6 +114,7 @@ impl Links {
 
 #[cfg(test)]
 mod tests {
+    use super::message::ToldPart;
     use super::*;
     use crate::{Gpu, Mig};
 
