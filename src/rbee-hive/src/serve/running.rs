@@ -6,7 +6,6 @@ use anyhow::Context as _;
 use futures_util::future::join_all;
 use rbee_hive_narration::{JobStreams, Narrator};
 use rbee_hive_worker_lifecycle::WorkerFilter;
-use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
