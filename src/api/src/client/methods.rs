@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::{Client, ClientError, Deadline};
 use crate::{
-    Device, HiveInfo, LogPage, PolicyExplanation, PolicyInfo, PolicyJudgement, PolicyScore, PolicyText, Process, SpawnParams, WaitFor,
-    Worker, WorkerExplanation,
+    Device, HiveInfo, LogPage, PolicyExplanation, PolicyInfo, PolicyJudgement, PolicyScore, PolicyText, Process, SpawnParams, Topology,
+    WaitFor, Worker, WorkerExplanation,
 };
 
 /// What a wait with a time-out of the hive's may take beyond that before the client gives up.
@@ -99,6 +99,11 @@ impl Client {
     /// CPUs and GPUs, as the hive's inventory describes them.
     pub async fn device_list(&self) -> Result<Vec<Device>> {
         self.request("device_list", Value::Null).await
+    }
+
+    /// The same with what could not be found out, and why.
+    pub async fn device_topology(&self) -> Result<Topology> {
+        self.request("device_topology", Value::Null).await
     }
 
     /// All policies.

@@ -187,7 +187,7 @@ impl Launcher {
     }
 
     fn host_mems(&self) -> String {
-        let nodes = self.inventory.nodes.iter().filter(|node| node.memory_bytes != Some(0));
+        let nodes = self.inventory.nodes.iter().filter(|node| self.inventory.has_memory(node));
         nodes.map(|node| node.id.to_string()).collect::<Vec<_>>().join(",")
     }
 

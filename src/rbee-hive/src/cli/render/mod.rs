@@ -5,6 +5,7 @@
 mod devices;
 mod explanation;
 mod hive;
+mod matrix;
 mod policies;
 mod policy;
 mod processes;
@@ -12,7 +13,7 @@ mod status;
 mod verified;
 mod workers;
 
-pub(super) use devices::devices;
+pub(super) use devices::topology;
 pub(super) use explanation::{explanation, judgement};
 pub(super) use hive::hive;
 pub(super) use policies::policies;

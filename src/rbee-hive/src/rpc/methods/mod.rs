@@ -1,6 +1,7 @@
 //! The methods, one a file, and their table: what is not in it does not exist.
 
 mod device_list;
+mod device_topology;
 mod discover;
 mod hive_drain;
 mod hive_info;
@@ -42,6 +43,7 @@ pub(crate) const METHODS: &[Method] = &[
     worker_process_list::METHOD,
     worker_verify::METHOD,
     device_list::METHOD,
+    device_topology::METHOD,
     policy_list::METHOD,
     policy_show::METHOD,
     policy_check::METHOD,
