@@ -5,7 +5,7 @@
 //!                /workers/w-<id>/init       a small fixed limit
 //!                /workers/w-<id>/worker     the policy's limits and device list
 //! ```
-//! [`Tree`] belongs to the launcher, [`WorkerLeaf`] (descriptors only) to a worker's init, [`read_resources`] to the hive.
+//! [`Tree`] belongs to the launcher, [`WorkerLeaf`] (descriptors only) to a worker's init, [`read_resources`] and [`LeafReader`] to the hive.
 //! Must never know: policies, requests, what a worker means.
 
 mod check;
@@ -18,6 +18,7 @@ mod interface;
 mod leaf;
 mod leaves;
 mod limits;
+mod reader;
 mod removal;
 pub mod text;
 mod tree;
@@ -28,10 +29,11 @@ mod privileged_tests;
 
 pub use check::belongs;
 pub(crate) use check::{Membership, limit_holds, membership, read_device_list, read_limit};
-pub use counters::read_resources;
+pub use counters::{Unmeasured, read_resources, unmeasured};
 pub(crate) use device_policy::device_list_differs;
 pub use error::{CgroupError, LeafError};
 pub use leaf::WorkerLeaf;
 pub use leaves::Leaves;
+pub use reader::{Descriptors, LeafReader};
 pub use removal::Removal;
 pub use tree::Tree;
