@@ -160,6 +160,8 @@ fn started_at(start_ticks: u64, ticks: u64) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use rbee_hive_sandbox::protocol::IoBytes;
+
     use super::*;
 
     fn owner(pid: i32, start_ticks: Option<u64>) -> Owner {
@@ -180,6 +182,17 @@ mod tests {
         assert!(me.minor_faults > 0 && me.cpu_usage_usec >= me.cpu_user_usec && me.io_read_bytes.is_none());
         let started: jiff::Timestamp = me.started_at.as_ref().unwrap().parse().unwrap();
         assert!(started <= jiff::Timestamp::now());
+    }
+
+    #[test]
+    fn what_an_init_counts_is_told_of_the_process_that_it_was_counted_of() {
+        let listed = |inner| Listed { view: view(std::process::id() as i32, "w", None).unwrap().view, inner };
+        let counts = [ProcessIo { pid: 2, start_ticks: 7, bytes: IoBytes { read: 5, written: 0 } }];
+        let told = listed(Some((2, 7))).with_io(&counts);
+        assert_eq!((told.io_read_bytes, told.io_write_bytes), (Some(5), Some(0)));
+        for other in [Some((2, 8)), Some((3, 7)), None] {
+            assert_eq!(listed(other).with_io(&counts).io_read_bytes, None, "{other:?}");
+        }
     }
 
     #[test]

@@ -71,7 +71,8 @@ fn why(column: &Column, last: Option<&Resources>, reasons: &[Unmeasured]) -> Str
     if last.is_none() {
         return "no sample was taken: the worker has no cgroup that can be read, or has lived for less than the interval".into();
     }
-    let covers = |u: &&Unmeasured| column.figure.strip_prefix(u.figure.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let covers =
+        |u: &&Unmeasured| column.figure.strip_prefix(u.figure.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     match (column.of, reasons.iter().find(covers)) {
         (_, Some(reason)) => reason.why.clone(),
         (Of::MemoryLimit, _) => "no memory_max is set".into(),

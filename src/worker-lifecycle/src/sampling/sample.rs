@@ -143,7 +143,8 @@ mod tests {
     #[test]
     fn two_moments_become_one_with_the_larger_values_and_what_one_of_them_measured() {
         let mut merged = Sample::of(&reading(1000, None), None, Some(9));
-        let other = Reading { at_ms: 2000, resources: Resources { memory_current: Some(8192), swap_current: Some(1), ..Resources::default() } };
+        let other =
+            Reading { at_ms: 2000, resources: Resources { memory_current: Some(8192), swap_current: Some(1), ..Resources::default() } };
         merged.merge(&Sample::of(&other, None, None));
         let of = |name| merged.values[column(name)];
         assert_eq!((merged.at_ms, of("memory_bytes"), of("memory_limit_bytes"), of("swap_bytes")), (2000, 8192.0, 9.0, 1.0));

@@ -14,9 +14,7 @@ use super::{Result, WorkerSpawner};
 use crate::channel::lock;
 use crate::sampling::Freshness;
 use crate::task::{Tools, WorkerHandle};
-use crate::{
-    ErrorKind, HistoryRange, LifecycleError, LogPage, ProcessView, WorkerFilter, WorkerHistory, WorkerView, logs, processes,
-};
+use crate::{ErrorKind, HistoryRange, LifecycleError, LogPage, ProcessView, WorkerFilter, WorkerHistory, WorkerView, logs, processes};
 
 /// Most lines of one answer.
 const MAX_TAIL: usize = 100_000;
@@ -165,5 +163,5 @@ async fn counted_by_process(tools: &Tools, handle: &WorkerHandle) -> Option<IoBy
 /// What each of a worker's processes has read and written, as its init counts it; empty where that is not known.
 async fn process_io(handle: &WorkerHandle) -> Vec<ProcessIo> {
     let Some(link) = handle.link() else { return Vec::new() };
-    timeout(COUNTING, link.process_io()).await.ok().and_then(Result::ok).unwrap_or_default()
+    timeout(COUNTING, link.process_io()).await.ok().and_then(std::result::Result::ok).unwrap_or_default()
 }

@@ -62,9 +62,10 @@ impl Worker {
         if !left.is_empty() {
             tracing::warn!(worker = %self.id, ?left, "something of the worker is left behind");
         }
+        let unmeasured = unmeasured(&ending.resources, &self.tools.launcher.cgroup);
         self.step(Event::Ended { verdict }, |view| {
             view.resources = ending.resources;
-            view.unmeasured = unmeasured(&ending.resources, &self.tools.launcher.cgroup);
+            view.unmeasured = unmeasured;
             view.drift.extend(left);
         });
         let view = self.view.borrow().clone();

@@ -4,6 +4,7 @@
 
 mod devices;
 mod explanation;
+mod history;
 mod hive;
 mod policies;
 mod policy;
@@ -14,6 +15,7 @@ mod workers;
 
 pub(super) use devices::devices;
 pub(super) use explanation::{explanation, judgement};
+pub(super) use history::{PLOT_WIDTH, history};
 pub(super) use hive::hive;
 pub(super) use policies::policies;
 pub(super) use policy::{findings, origins, resolved, score_line, score_points};
