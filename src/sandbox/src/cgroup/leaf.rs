@@ -125,7 +125,7 @@ impl WorkerLeaf {
 
     /// The leaf's counters.
     pub fn resources(&self) -> Resources {
-        counters::collect(&|home, file| self.read(home, file))
+        counters::collect(&mut |home, file| self.read(home, file))
     }
 
     /// Tasks in the leaf at the moment.

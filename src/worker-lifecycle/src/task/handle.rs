@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::init_link::InitLink;
 use crate::processes::Owner;
+use crate::sampling::Sampled;
 use crate::{WorkerState, WorkerView};
 
 /// What a worker's task is asked to do.
@@ -33,6 +34,8 @@ pub(crate) struct Known {
     pub(crate) link: OnceLock<Weak<InitLink>>,
     /// Who looks at its sandbox on request, once its program runs.
     pub(crate) verify: OnceLock<mpsc::Sender<oneshot::Sender<()>>>,
+    /// Its figures and their history.
+    pub(crate) sampled: Sampled,
     /// What its start was decided by.
     pub(crate) decision: OnceLock<Decision>,
 }

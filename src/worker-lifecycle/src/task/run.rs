@@ -114,14 +114,14 @@ impl Worker {
                 self.silent_at = None;
                 self.view.send_modify(|view| {
                     view.generation += 1;
-                    view.resources = resources;
+                    view.resources = *resources;
                     view.verdict = Some(said(verdict));
                 });
             }
             FromInit::Ended { verdict, resources } => {
                 // It waits for this only so that nothing is said into a closing channel; it goes without it, too.
                 let _ = self.link.send(&ToInit::Ack).await;
-                return Some(Ending { verdict: Some(self.explain(verdict)), resources });
+                return Some(Ending { verdict: Some(self.explain(verdict)), resources: *resources });
             }
             _ => {}
         }

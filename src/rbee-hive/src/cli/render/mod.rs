@@ -4,6 +4,7 @@
 
 mod devices;
 mod explanation;
+mod history;
 mod hive;
 mod matrix;
 mod policies;
@@ -15,6 +16,7 @@ mod workers;
 
 pub(super) use devices::topology;
 pub(super) use explanation::{explanation, judgement};
+pub(super) use history::{PLOT_WIDTH, history};
 pub(super) use hive::hive;
 pub(super) use policies::policies;
 pub(super) use policy::{findings, origins, resolved, score_line, score_points};

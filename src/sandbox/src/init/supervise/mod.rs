@@ -275,6 +275,7 @@ impl Supervisor {
                 Ok((ToInit::Made { seq }, _)) => self.tell_made(seq),
                 Ok((ToInit::Inspect { seq }, _)) => self.inspect(seq),
                 Ok((ToInit::Io { seq }, _)) => self.tell_io(seq),
+                Ok((ToInit::ProcessIo { seq }, _)) => self.tell_process_io(seq),
                 Ok((ToInit::Ack, _)) => self.acknowledged = true,
                 Err(e) if e.would_block() => return,
                 Err(e) if e.is_one_bad_message() => {} // one bad message is not the hive's end
