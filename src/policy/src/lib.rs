@@ -20,7 +20,7 @@ mod request;
 mod seccomp;
 pub mod units;
 
-pub use compile::{PLAN_VERSION, Violation, compile};
+pub use compile::{PLAN_VERSION, Violation, compile, update};
 pub use facts::{Ability, HostFacts};
 pub use file::{
     CredentialsSection, DevicesSection, EnvironmentSection, FilesystemSection, Gpus, GrantedCapability, LandlockMode, LandlockSection,
@@ -28,7 +28,7 @@ pub use file::{
     SeccompSection, Setting, WorkerSection,
 };
 pub use id::{InvalidWorkerId, WorkerId};
-pub use limit::{InvalidLimit, LimitKey, LimitValue, Limits, PlannedLimit};
+pub use limit::{BlockLimits, InvalidLimit, InvalidNamed, IoBounds, LimitKey, LimitValue, Limits, PageLimits, PlannedLimit, RegionLimits};
 pub use origin::{Origin, Origins, Traced};
 pub use plan::{
     Bind, BindSource, Credentials, DeviceAccess, DeviceKind, DeviceNode, Enforce, Ids, IoClass, LandlockPlan, NetworkMode, NotInForce,

@@ -17,6 +17,6 @@ pub use policy::{
     ExplainedLimit, Exposure, ExposurePoint, JudgedAs, JudgedSetting, PolicyCheck, PolicyExplanation, PolicyFinding, PolicyJudgement,
     PolicyScore, PolicySetting, WorkerExplanation,
 };
-pub use spawn::{SpawnParams, SpawnWait, WaitFor};
+pub use spawn::{BelowUse, SpawnParams, SpawnWait, WaitFor};
 pub use verdict::{KnownVerdict, Verdict, VerdictKind};
 pub use worker::{Cgroup, LimitValue, NotInForce, Process, Resources, Verified, Worker};

@@ -14,13 +14,16 @@ mod delegate;
 mod detect;
 mod device_policy;
 mod error;
+mod files;
 mod interface;
 mod leaf;
 mod leaves;
 mod limits;
+mod named;
 mod removal;
 pub mod text;
 mod tree;
+mod update;
 mod values;
 
 #[cfg(test)]
@@ -35,3 +38,5 @@ pub use leaf::WorkerLeaf;
 pub use leaves::Leaves;
 pub use removal::Removal;
 pub use tree::Tree;
+pub use update::BelowUse;
+pub(crate) use update::{Cause, Change, ChangeError};

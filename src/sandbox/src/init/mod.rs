@@ -25,7 +25,7 @@ use std::os::fd::OwnedFd;
 pub(crate) use context::{InitContext, Stdio};
 use rbee_hive_sys::clone::{Cloned, Namespaces, SingleThreaded, clone_process, exit_now};
 pub(crate) use record::write_whole;
-pub(crate) use worker::{leave_real_time, resource};
+pub(crate) use worker::{bounds, leave_real_time, resource};
 
 use crate::init::report::{Failure, ReportReader, WorkerReport};
 use crate::protocol::{FromInit, Made};

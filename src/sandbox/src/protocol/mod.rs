@@ -12,7 +12,7 @@ mod texts;
 pub use channel::{Channel, ChannelError};
 pub use init::{FromInit, IoBytes, Resources, ToInit};
 pub use judgement::{InForce, JudgedAs, JudgedSetting, Judgement};
-pub use launcher::{CgroupFacts, CgroupMode, FromLauncher, HostFeature, LaunchError, LaunchErrorKind, PolicyInfo, ToLauncher};
+pub use launcher::{BelowUse, CgroupFacts, CgroupMode, FromLauncher, HostFeature, LaunchError, LaunchErrorKind, PolicyInfo, ToLauncher};
 pub use sight::{Descriptor, Inside, InsideProcess, Made, MountSeen, Namespaces, Place, ProgramSeen, Rlimit};
 pub use texts::PolicyTexts;
 

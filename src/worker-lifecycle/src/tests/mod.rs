@@ -10,3 +10,4 @@ mod ending;
 mod explaining;
 mod reaching;
 mod starting;
+mod updating;

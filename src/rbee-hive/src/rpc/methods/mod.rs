@@ -20,6 +20,7 @@ mod worker_signal;
 mod worker_spawn;
 mod worker_status;
 mod worker_stop;
+mod worker_update;
 mod worker_verify;
 mod worker_wait;
 
@@ -41,6 +42,7 @@ pub(crate) const METHODS: &[Method] = &[
     worker_logs::METHOD,
     worker_process_list::METHOD,
     worker_verify::METHOD,
+    worker_update::METHOD,
     device_list::METHOD,
     policy_list::METHOD,
     policy_show::METHOD,
