@@ -19,6 +19,6 @@ pub use policy::{
     PolicyScore, PolicySetting, WorkerExplanation,
 };
 pub use resources::{MemoryEvents, MemoryKinds, PageFaults, Pressure, Resources, Stall, Stalls, Throttled, Unmeasured, WorkerHistory};
-pub use spawn::{SpawnParams, SpawnWait, WaitFor};
+pub use spawn::{BelowUse, SpawnParams, SpawnWait, WaitFor};
 pub use verdict::{KnownVerdict, Verdict, VerdictKind};
 pub use worker::{Cgroup, LimitValue, NotInForce, Process, Verified, Worker};

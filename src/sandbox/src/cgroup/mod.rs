@@ -14,16 +14,19 @@ mod delegate;
 mod detect;
 mod device_policy;
 mod error;
+mod files;
 mod interface;
 mod leaf;
 mod leaves;
 mod limits;
 mod memory_events;
+mod named;
 mod pressure;
 mod reader;
 mod removal;
 pub mod text;
 mod tree;
+mod update;
 mod values;
 
 #[cfg(test)]
@@ -41,3 +44,5 @@ pub(crate) use pressure::{SETTING as MEMORY_PRESSURE, Source as MemorySource, Te
 pub use reader::{Descriptors, LeafReader};
 pub use removal::Removal;
 pub use tree::Tree;
+pub use update::BelowUse;
+pub(crate) use update::{Cause, Change, ChangeError};

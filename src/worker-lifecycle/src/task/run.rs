@@ -180,6 +180,7 @@ impl Worker {
         match command {
             Command::Stop { by, grace } => self.ask_to_stop(by, grace).await,
             Command::Signal { signal } => drop(self.link.send(&ToInit::Signal { signal }).await),
+            Command::ShowLimits { now, changed, shown } => self.show_limits(now, &changed, shown),
         }
     }
 

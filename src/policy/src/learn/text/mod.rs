@@ -11,10 +11,11 @@ use std::path::Path;
 use super::files::Shown;
 use super::limits::{self, Proposed};
 use super::{WatchPlan, Watched, network};
+use crate::LimitValue;
+use crate::explain::show;
 use crate::file::{LandlockMode, MaySet, ProcessSection, RestartWhen, signal_name};
 use crate::oom::OnOom;
 use crate::plan::{Enforce, NetworkMode, OnHiveExit, VerifyPlan};
-use crate::{LimitKey, LimitValue};
 use command::Command;
 use devices::devices;
 pub(super) use profile::profile;
@@ -182,9 +183,8 @@ fn not_granted(text: &mut String, watched: &Watched<'_>) {
 }
 
 fn limit_value(proposed: &Proposed) -> String {
-    let bytes = matches!(proposed.key, LimitKey::MemoryMax | LimitKey::MemoryHigh | LimitKey::MemoryLow | LimitKey::SwapMax);
     let value = match &proposed.limit.value {
-        LimitValue::Count(n) if bytes => quoted(&size(*n)),
+        value @ LimitValue::Count(_) if proposed.key.has_unit() => quoted(&show::limit(proposed.key, value)),
         LimitValue::Count(n) => n.to_string(),
         LimitValue::Decimal(n) => format!("{n:?}"),
         LimitValue::Text(text) => quoted(text),

@@ -20,7 +20,7 @@ pub(super) use history::{PLOT_WIDTH, history};
 pub(super) use hive::hive;
 pub(super) use policies::policies;
 pub(super) use policy::{findings, origins, resolved, score_line, score_points};
-pub(super) use status::status;
+pub(super) use status::{limits, status};
 pub(super) use verified::verified;
 pub(super) use workers::{ended, started, workers};
 

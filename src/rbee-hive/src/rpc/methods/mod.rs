@@ -22,6 +22,7 @@ mod worker_signal;
 mod worker_spawn;
 mod worker_status;
 mod worker_stop;
+mod worker_update;
 mod worker_verify;
 mod worker_wait;
 
@@ -44,6 +45,7 @@ pub(crate) const METHODS: &[Method] = &[
     worker_process_list::METHOD,
     worker_history::METHOD,
     worker_verify::METHOD,
+    worker_update::METHOD,
     device_list::METHOD,
     device_topology::METHOD,
     policy_list::METHOD,
