@@ -29,6 +29,10 @@ pub enum StoppedBy {
     Readiness,
     /// Its sandbox was no longer as planned, and the policy says `kill`.
     Drift,
+    /// It was idle, and the policy says `stop`.
+    Idle,
+    /// It was idle, and another worker of its policy needed the place.
+    Evicted,
 }
 
 /// The verdict on an ended worker.
@@ -175,6 +179,8 @@ fn stopped_sentence(by: StoppedBy, forced: bool) -> String {
         StoppedBy::HiveExit => "because the hive went away",
         StoppedBy::Readiness => "because it was not ready",
         StoppedBy::Drift => "because its sandbox was no longer as planned",
+        StoppedBy::Idle => "because it was idle",
+        StoppedBy::Evicted => "because it was idle and another worker of its policy needed the place",
     };
     let how = if forced { ", killed at the end of its grace time" } else { "" };
     format!("it was stopped {who}{how}")

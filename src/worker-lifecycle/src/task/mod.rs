@@ -22,6 +22,7 @@ pub(crate) use handle::{Command, Decision, Known, WorkerHandle};
 pub(crate) use run::run;
 pub(crate) use story::Story;
 
+use crate::events::Teller;
 use crate::init_link::{Event as InitEvent, InitLink};
 use crate::launcher::{LauncherClient, Released};
 use crate::reach::{Dialer, Forwarder};
@@ -72,6 +73,7 @@ struct Worker {
     port: Option<PortLease>,
     state: State,
     view: watch::Sender<WorkerView>,
+    teller: Teller,
     story: Story,
     tools: Arc<Tools>,
     connections: Arc<AtomicUsize>,
@@ -91,7 +93,7 @@ impl Worker {
             State::Ended { verdict } => Some(said(verdict.clone())),
             _ => None,
         };
-        self.view.send_modify(|view| {
+        self.teller.change(&self.view, |view| {
             view.state = state;
             view.pid = pid;
             view.generation += 1;
@@ -100,6 +102,7 @@ impl Worker {
                 view.ended_at = Some(now());
             }
             change(view);
+            true
         });
     }
 

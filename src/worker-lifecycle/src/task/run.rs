@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::end::Ending;
 use super::{Born, Command, Worker, said, until};
+use crate::events::Teller;
 use crate::init_link::Event as InitEvent;
 use crate::reach::{Dialer, Forwarder, Route, Target};
 use crate::readiness::{NotReady, Progress, StartLimits, wait_until_ready};
@@ -23,6 +24,7 @@ pub(crate) async fn run(born: Born) {
     let Born { plan, link, mut events, init, released, port, mut commands, view, story, tools, handle } = born;
     let mut worker = Worker {
         dialer: Arc::new(Dialer::to(Arc::clone(&link), Target::of(&plan))),
+        teller: Teller::new(Arc::clone(&tools.events), handle.id.clone(), story.job().map(str::to_owned)),
         id: handle.id,
         plan,
         link,
@@ -110,10 +112,11 @@ impl Worker {
             FromInit::Ended { verdict: verdict @ Verdict::Unkillable { .. }, resources } => {
                 // News, not the end: the init goes on waiting for them, and says so when they are gone.
                 self.silent_at = None;
-                self.view.send_modify(|view| {
+                self.teller.change(&self.view, |view| {
                     view.generation += 1;
                     view.resources = resources;
                     view.verdict = Some(said(verdict));
+                    true
                 });
             }
             FromInit::Ended { verdict, resources } => {

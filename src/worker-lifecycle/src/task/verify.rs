@@ -85,7 +85,7 @@ impl Worker {
         let drift: Vec<String> = findings.drift.into_iter().map(|d| d.sentence).collect();
         let usec = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let verified = Some(VerifiedView { at: now(), usec, unseen: findings.unseen });
-        let changed = self.view.send_if_modified(|view| {
+        let changed = self.teller.change(&self.view, |view| {
             view.verified = verified;
             let changed = view.drift != drift;
             if changed {
