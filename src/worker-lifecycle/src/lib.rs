@@ -12,6 +12,7 @@ mod channel;
 mod error;
 mod events;
 mod explanation;
+mod idle;
 mod init_link;
 mod launcher;
 mod logs;

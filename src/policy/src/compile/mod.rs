@@ -116,6 +116,7 @@ pub fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> R
         port,
         socket,
         verify: policy.verify,
+        idle: policy.idle,
         not_in_force,
         watch: None,
     })

@@ -10,7 +10,7 @@ use crate::file::{
     ListedNode, ListedPath, MaySet, Policy, ProcessSection, ReadinessSection, RequestSection, RestartSection, RestartWhen, SeccompSection,
     WorkerSection, signal_name,
 };
-use crate::plan::{NetworkMode, OnDrift, OnHiveExit, Readiness, StopPlan, VerifyPlan};
+use crate::plan::{IdlePlan, NetworkMode, OnDrift, OnHiveExit, Readiness, StopPlan, VerifyPlan};
 use crate::{Limits, SeccompProfile};
 
 /// One setting as it is resolved.
@@ -57,6 +57,7 @@ pub fn settings(policy: &Policy) -> Vec<Setting> {
         request,
         process,
         verify,
+        idle,
     } = policy;
     let sections = [
         vec![Setting::new("description", description)],
@@ -74,6 +75,7 @@ pub fn settings(policy: &Policy) -> Vec<Setting> {
         of_request(request),
         of_process(process),
         of_verify(*verify),
+        of_idle(*idle),
     ];
     sections.concat()
 }
@@ -84,6 +86,14 @@ fn of_verify(VerifyPlan { interval_ms, on_drift }: VerifyPlan) -> Vec<Setting> {
         OnDrift::Kill => "kill",
     };
     vec![Setting::new("verify.interval", show::time(interval_ms)), Setting::new("verify.on_drift", on_drift)]
+}
+
+fn of_idle(IdlePlan { after_ms, action, max_warm }: IdlePlan) -> Vec<Setting> {
+    vec![
+        Setting::new("idle.after", after_ms.map_or_else(|| "never".to_owned(), show::time)),
+        Setting::new("idle.action", word(&action)),
+        Setting::new("idle.max_warm", max_warm.map_or_else(|| "any number".to_owned(), |n| n.to_string())),
+    ]
 }
 
 fn of_worker(WorkerSection { binary, command, model_dirs, binary_dirs, library_dirs, stop, on_hive_exit }: &WorkerSection) -> Vec<Setting> {

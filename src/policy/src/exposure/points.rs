@@ -60,6 +60,7 @@ pub(super) fn decided(policy: &Policy) {
         request,
         process,
         verify: _, // what is looked at later holds nothing by itself
+        idle: _,   // a worker that does nothing opens nothing
     } = policy;
     // How a worker is started and stopped opens nothing; model, binary and libraries are shown read-only.
     let WorkerSection { binary: _, command: _, model_dirs: _, binary_dirs: _, library_dirs: _, stop: _, on_hive_exit: _ } = worker;

@@ -18,7 +18,9 @@ pub(crate) use scalar::signal_name;
 
 use crate::SeccompProfile;
 use crate::origin::{Origins, Traced};
-use crate::plan::{DeviceAccess, Enforce, IoClass, NetworkMode, NumaMode, OnHiveExit, Readiness, Scheduler, StopPlan, VerifyPlan};
+use crate::plan::{
+    DeviceAccess, Enforce, IdlePlan, IoClass, NetworkMode, NumaMode, OnHiveExit, Readiness, Scheduler, StopPlan, VerifyPlan,
+};
 use crate::{LimitKey, LimitValue, Limits};
 
 /// Deepest chain of includes.
@@ -57,6 +59,9 @@ pub struct Policy {
     pub process: ProcessSection,
     /// `[verify]`
     pub verify: VerifyPlan,
+    /// `[idle]`
+    #[serde(default)]
+    pub idle: IdlePlan,
 }
 
 /// What is run, and how it is ended.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::scalar::{Millis, Nanos, RawLimits, RawMax, RawSetting, SignalNumber, Size};
 use super::{Gpus, GrantedCapability, LandlockMode, MaySet, RestartWhen};
-use crate::plan::{IoClass, NetworkMode, NumaMode, OnDrift, OnHiveExit, Scheduler};
+use crate::plan::{IdleAction, IoClass, NetworkMode, NumaMode, OnDrift, OnHiveExit, Scheduler};
 
 /// Declares a table whose fields are all optional, with `over`: the one's values before the other's.
 macro_rules! table {
@@ -45,6 +45,7 @@ pub(super) struct RawPolicy {
     pub(super) request: Request,
     pub(super) process: Process,
     pub(super) verify: Verify,
+    pub(super) idle: Idle,
 }
 
 table!(
@@ -169,6 +170,15 @@ table!(
     }
 );
 
+table!(
+    /// `[idle]`
+    Idle {
+        after: Millis,
+        action: IdleAction,
+        max_warm: u32,
+    }
+);
+
 /// A path, or `{ path = …, optional = true }`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
@@ -231,6 +241,7 @@ impl RawPolicy {
             request: self.request.over(base.request),
             process: self.process.over(base.process),
             verify: self.verify.over(base.verify),
+            idle: self.idle.over(base.idle),
         }
     }
 }

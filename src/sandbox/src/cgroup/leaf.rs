@@ -212,7 +212,8 @@ impl WorkerLeaf {
 
     /// The v2 leaf's where the kernel has it (Linux 5.2), the v1 hierarchy's otherwise.
     fn freezer(&self) -> io::Result<Freezer<'_>> {
-        let there = |dir: &&OwnedFd| rustix::fs::accessat(dir, "cgroup.freeze", rustix::fs::Access::EXISTS, rustix::fs::AtFlags::empty()).is_ok();
+        let there =
+            |dir: &&OwnedFd| rustix::fs::accessat(dir, "cgroup.freeze", rustix::fs::Access::EXISTS, rustix::fs::AtFlags::empty()).is_ok();
         if let Some(v2) = self.v2.as_ref().filter(there) {
             return Ok(Freezer::V2(v2));
         }

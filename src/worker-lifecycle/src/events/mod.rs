@@ -41,17 +41,8 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind, in the order of API.md.
-    pub const ALL: [Self; 9] = [
-        Self::State,
-        Self::Verdict,
-        Self::Limits,
-        Self::Pressure,
-        Self::Drift,
-        Self::Device,
-        Self::Lease,
-        Self::Idle,
-        Self::Cut,
-    ];
+    pub const ALL: [Self; 9] =
+        [Self::State, Self::Verdict, Self::Limits, Self::Pressure, Self::Drift, Self::Device, Self::Lease, Self::Idle, Self::Cut];
 
     /// Its name on the wire.
     pub fn name(self) -> &'static str {

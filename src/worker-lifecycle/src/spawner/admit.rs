@@ -39,7 +39,11 @@ impl WorkerSpawner {
         // Again: a drain may have begun while the launcher was asked.
         attached.may_start()?;
         self.register(&id, &params)?;
+        // Until the worker itself is counted, or will never be.
+        let seat =
+            self.take_seat(attached, &id, (&params.policy, policy.idle)).await.inspect_err(|_| drop(self.registry.remove(id.as_str())))?;
         let started = self.start(attached, (&id, &params, &policy), story).await;
+        drop(seat);
         if started.is_err() {
             lock(&attached.leases).release(id.as_str());
             self.registry.remove(id.as_str());
@@ -78,20 +82,17 @@ impl WorkerSpawner {
         let view = watch::Sender::new(view);
         let teller = Teller::new(Arc::clone(&attached.tools.events), id.clone(), story.job().map(str::to_owned));
         let (commands_in, commands) = task::commands();
-        let handle = WorkerHandle {
-            id: id.clone(),
-            commands: commands_in,
-            view: view.subscribe(),
-            connections: Arc::default(),
-            known: Arc::default(),
-        };
+        let handle =
+            WorkerHandle { id: id.clone(), commands: commands_in, view: view.subscribe(), usage: Arc::default(), known: Arc::default() };
         self.registry.attach(id.as_str(), handle.clone());
         let asked = attached.tools.launcher.spawn(request, theirs).await;
         let unclear = match asked {
             Ok(((FromLauncher::Spawned { plan, cgroup, init_pid, not_in_force, policy_digest, .. }, mut fds), released)) => match fds.pop()
             {
                 Some(init) => {
-                    show_plan((&view, &teller), (&plan, cgroup, init_pid), not_in_force);
+                    let idle = crate::idle::notes(plan.idle, &attached.tools.launcher.cgroup, cgroup.as_deref());
+                    let notes = not_in_force.into_iter().chain(idle).collect();
+                    show_plan((&view, &teller), (&plan, cgroup, init_pid), notes);
                     let _ = handle.known.link.set(Arc::downgrade(&link));
                     let _ = handle.known.grace.set(Duration::from_millis(plan.stop.grace_ms));
                     let asked = params.limits.keys().copied().collect();

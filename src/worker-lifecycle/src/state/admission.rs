@@ -108,7 +108,13 @@ mod tests {
         for state in STATES {
             let (frozen, awake) = (state == Frozen, matches!(state, Ready | Unhealthy));
             assert_eq!(may(Ask::Freeze, state, Some(7)), if awake || frozen { Permit::Go } else { Permit::No }, "{state:?}");
-            let thaw = if frozen { Permit::Go } else if awake { Permit::Done } else { Permit::No };
+            let thaw = if frozen {
+                Permit::Go
+            } else if awake {
+                Permit::Done
+            } else {
+                Permit::No
+            };
             assert_eq!(may(Ask::Thaw, state, Some(7)), thaw, "{state:?}");
             assert_eq!((may(Ask::Freeze, state, None), may(Ask::Thaw, state, None)), (Permit::No, Permit::No), "{state:?} has no process");
         }

@@ -81,7 +81,9 @@ impl State {
     /// The worker's own process, while there is one.
     pub(crate) fn process(&self) -> Option<Process> {
         match self {
-            Self::Starting { process } | Self::Ready { process } | Self::Frozen { process, .. } | Self::Thawing { process } => Some(*process),
+            Self::Starting { process } | Self::Ready { process } | Self::Frozen { process, .. } | Self::Thawing { process } => {
+                Some(*process)
+            }
             Self::Stopping { process, .. } => *process,
             Self::Requested | Self::Ended { .. } => None,
         }
@@ -104,7 +106,9 @@ impl State {
 fn outcome(verdict: &Verdict) -> WorkerState {
     match verdict {
         Verdict::Exited { code: 0 } => WorkerState::Stopped,
-        Verdict::Stopped { by: StoppedBy::Request | StoppedBy::Shutdown | StoppedBy::Idle | StoppedBy::Evicted, .. } => WorkerState::Stopped,
+        Verdict::Stopped { by: StoppedBy::Request | StoppedBy::Shutdown | StoppedBy::Idle | StoppedBy::Evicted, .. } => {
+            WorkerState::Stopped
+        }
         _ => WorkerState::Failed,
     }
 }
@@ -154,8 +158,7 @@ mod tests {
         let (starting, ready) = (State::Starting { process: BORN }, State::Ready { process: BORN });
         let (early, stopping) = (State::Stopping { process: None, by: BY }, State::Stopping { process: Some(BORN), by: BY });
         let end = State::Ended { verdict: done() };
-        let (wanted, idle) =
-            (State::Frozen { process: BORN, by: FrozenBy::Request }, State::Frozen { process: BORN, by: FrozenBy::Idle });
+        let (wanted, idle) = (State::Frozen { process: BORN, by: FrozenBy::Request }, State::Frozen { process: BORN, by: FrozenBy::Idle });
         let thawing = State::Thawing { process: BORN };
         let table = [
             [Some(&starting), None, None, None, None, Some(&early), Some(&end)],
@@ -187,13 +190,9 @@ mod tests {
     fn only_status_0_and_a_wanted_end_are_stopped() {
         let shown = |verdict| State::Ended { verdict }.shown();
         let by = |by| Verdict::Stopped { by, forced: true, code: None, signal: Some(9) };
-        for verdict in [
-            Verdict::Exited { code: 0 },
-            by(StoppedBy::Request),
-            by(StoppedBy::Shutdown),
-            by(StoppedBy::Idle),
-            by(StoppedBy::Evicted),
-        ] {
+        for verdict in
+            [Verdict::Exited { code: 0 }, by(StoppedBy::Request), by(StoppedBy::Shutdown), by(StoppedBy::Idle), by(StoppedBy::Evicted)]
+        {
             assert_eq!(shown(verdict), WorkerState::Stopped);
         }
         let lost = Verdict::Lost { why: String::new() };

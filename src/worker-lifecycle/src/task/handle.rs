@@ -1,6 +1,5 @@
 //! What others hold of a worker.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -11,16 +10,24 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::init_link::InitLink;
 use crate::processes::Owner;
-use crate::{WorkerState, WorkerView};
+use crate::reach::Usage;
+use crate::{LifecycleError, WorkerState, WorkerView};
 
 /// What a worker's task is asked to do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) enum Command {
     /// Stop; the policy's grace where none is given.
     Stop { by: StoppedBy, grace: Option<Duration> },
     /// A signal to the worker's own process.
     Signal { signal: i32 },
+    /// Let it stand still; `tell` hears when it does.
+    Freeze { tell: Told },
+    /// Let it run again; `tell` hears when it does, before it has answered its probe.
+    Thaw { tell: Told },
 }
+
+/// Who waits for a command to be carried out.
+pub(crate) type Told = oneshot::Sender<Result<(), LifecycleError>>;
 
 /// What becomes known of a worker once and stays, beside its view.
 #[derive(Debug, Default)]
@@ -35,6 +42,8 @@ pub(crate) struct Known {
     pub(crate) verify: OnceLock<mpsc::Sender<oneshot::Sender<()>>>,
     /// What its start was decided by.
     pub(crate) decision: OnceLock<Decision>,
+    /// How long it must have done nothing to be idle.
+    pub(crate) idle_after: OnceLock<Duration>,
 }
 
 /// What a start was decided by, for those who ask later.
@@ -54,7 +63,7 @@ pub(crate) struct WorkerHandle {
     pub(crate) id: WorkerId,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) view: watch::Receiver<WorkerView>,
-    pub(crate) connections: Arc<AtomicUsize>,
+    pub(crate) usage: Arc<Usage>,
     pub(crate) known: Arc<Known>,
 }
 
@@ -64,7 +73,7 @@ impl WorkerHandle {
     }
 
     pub(crate) fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.usage.open()
     }
 
     /// Whether both are of one worker, and not of two that had one name after each other.

@@ -78,7 +78,7 @@ impl Worker {
     /// Shows what was found; a drift that is new is told, and kills where the policy says so.
     pub(super) async fn verified(&mut self, Report { checked, asked }: Report) {
         // What is on its way to its end is no longer as planned, and shall not be.
-        if !matches!(self.state, State::Starting { .. } | State::Ready { .. }) {
+        if !matches!(self.state, State::Starting { .. } | State::Ready { .. } | State::Frozen { .. } | State::Thawing { .. }) {
             return;
         }
         let Checked { findings, took } = checked;

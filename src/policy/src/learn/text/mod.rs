@@ -12,7 +12,7 @@ use super::files::Shown;
 use super::limits::{self, Proposed};
 use super::{WatchPlan, Watched, network};
 use crate::file::{LandlockMode, MaySet, ProcessSection, RestartWhen, signal_name};
-use crate::plan::{Enforce, NetworkMode, OnHiveExit, VerifyPlan};
+use crate::plan::{Enforce, IdleAction, IdlePlan, NetworkMode, OnHiveExit, VerifyPlan};
 use crate::{LimitKey, LimitValue};
 use command::Command;
 use devices::devices;
@@ -138,6 +138,17 @@ fn rest(text: &mut String, watch: &WatchPlan) {
     process(text, &base.process);
     let VerifyPlan { interval_ms, on_drift } = base.verify;
     let _ = write!(text, "\n[verify]\ninterval = {}\non_drift = {}\n", quoted(&format!("{interval_ms}ms")), choice(&on_drift));
+    idle(text, base.idle);
+}
+
+fn idle(text: &mut String, IdlePlan { after_ms, action, max_warm }: IdlePlan) {
+    let Some(after_ms) = after_ms else { return };
+    let _ = write!(text, "\n[idle]\nafter = {}\n", quoted(&format!("{after_ms}ms")));
+    // What was learnt may be a worker without a port, which nothing would wake.
+    if action != IdleAction::Freeze {
+        line(text, "action", &choice(&action), "");
+    }
+    max_warm.iter().for_each(|n| line(text, "max_warm", &n.to_string(), ""));
 }
 
 fn process(text: &mut String, process: &ProcessSection) {
