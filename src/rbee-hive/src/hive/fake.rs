@@ -39,6 +39,7 @@ pub(crate) fn state() -> (Arc<HiveState>, Arc<FakeWorkers>) {
         cgroup,
         host: BTreeMap::new(),
         devices: Box::new(|| json!([{"name": "CPU-0"}])),
+        events: Arc::default(),
         jobs: JobBoard::new(rbee_hive_narration::Narrator::new(Arc::new(rbee_hive_narration::JobStreams::new()))),
         stopping: CancellationToken::new(),
     };
@@ -132,6 +133,12 @@ impl Workers for Arc<FakeWorkers> {
     }
     async fn verify(&self, id: &WorkerId) -> Outcome<WorkerView> {
         self.by_name("verify", id)
+    }
+    async fn freeze(&self, id: &WorkerId) -> Outcome<WorkerView> {
+        self.by_name("freeze", id)
+    }
+    async fn thaw(&self, id: &WorkerId) -> Outcome<WorkerView> {
+        self.by_name("thaw", id)
     }
     async fn logs(&self, _: &WorkerId, _: usize, _: Option<String>) -> Outcome<LogPage> {
         Ok(LogPage::default())

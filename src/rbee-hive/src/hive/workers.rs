@@ -27,6 +27,8 @@ pub(crate) trait Workers: Send + Sync {
     async fn list(&self, filter: &WorkerFilter) -> Vec<WorkerView>;
     async fn processes(&self, id: Option<&WorkerId>) -> Outcome<Vec<ProcessView>>;
     async fn verify(&self, id: &WorkerId) -> Outcome<WorkerView>;
+    async fn freeze(&self, id: &WorkerId) -> Outcome<WorkerView>;
+    async fn thaw(&self, id: &WorkerId) -> Outcome<WorkerView>;
     async fn logs(&self, id: &WorkerId, tail: usize, since: Option<String>) -> Outcome<LogPage>;
     async fn policy_list(&self) -> Outcome<Vec<PolicyInfo>>;
     async fn policy_show(&self, name: &str) -> Outcome<(String, String, Value)>;
@@ -66,6 +68,12 @@ impl Workers for Arc<WorkerSpawner> {
     }
     async fn verify(&self, id: &WorkerId) -> Outcome<WorkerView> {
         WorkerSpawner::verify(self, id).await
+    }
+    async fn freeze(&self, id: &WorkerId) -> Outcome<WorkerView> {
+        WorkerSpawner::freeze(self, id).await
+    }
+    async fn thaw(&self, id: &WorkerId) -> Outcome<WorkerView> {
+        WorkerSpawner::thaw(self, id).await
     }
     async fn logs(&self, id: &WorkerId, tail: usize, since: Option<String>) -> Outcome<LogPage> {
         WorkerSpawner::logs(self, id, tail, since).await

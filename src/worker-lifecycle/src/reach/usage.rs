@@ -10,7 +10,6 @@ use tokio::time::Instant;
 pub(crate) struct Usage {
     began: Instant,
     open: AtomicUsize,
-    bytes: AtomicU64,
     /// Last time that something came or went on a connection, milliseconds.
     used: AtomicU64,
     /// Last time that it was seen to be at work, milliseconds.
@@ -24,7 +23,6 @@ impl Default for Usage {
         Self {
             began: Instant::now(),
             open: AtomicUsize::new(0),
-            bytes: AtomicU64::new(0),
             used: AtomicU64::new(0),
             worked: AtomicU64::new(0),
             seen_at_work: AtomicBool::new(false),
@@ -37,11 +35,6 @@ impl Usage {
     pub(crate) fn open(&self) -> usize {
         // In one order with the forwarder's gate: who closes the gate after this sees the connection, or the connection sees the gate.
         self.open.load(Ordering::SeqCst)
-    }
-
-    /// Bytes that went either way.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Now.
@@ -93,8 +86,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Something went over it.
-    pub(super) fn moved(&self, bytes: usize) {
-        self.usage.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    pub(super) fn moved(&self) {
         self.usage.touch();
     }
 }
@@ -121,8 +113,8 @@ mod tests {
         usage.note_work(Some(Duration::ZERO));
         let connection = Arc::clone(&usage).connection();
         tokio::time::advance(second).await;
-        connection.moved(7);
-        assert_eq!((usage.open(), usage.bytes(), usage.idle_for()), (1, 7, None));
+        connection.moved();
+        assert_eq!((usage.open(), usage.idle_for()), (1, None));
         tokio::time::advance(second).await;
         drop(connection);
         tokio::time::advance(5 * second).await;

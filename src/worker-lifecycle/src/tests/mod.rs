@@ -8,5 +8,8 @@ mod hive;
 mod admission;
 mod ending;
 mod explaining;
+mod freezing;
+mod idling;
 mod reaching;
 mod starting;
+mod telling;

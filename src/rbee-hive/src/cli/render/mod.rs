@@ -3,6 +3,7 @@
 //! Owns columns and wording. Must never know where the text goes. Whatever a hive or worker said is cleaned here.
 
 mod devices;
+mod event;
 mod explanation;
 mod hive;
 mod policies;
@@ -13,6 +14,7 @@ mod verified;
 mod workers;
 
 pub(super) use devices::devices;
+pub(super) use event::event;
 pub(super) use explanation::{explanation, judgement};
 pub(super) use hive::hive;
 pub(super) use policies::policies;

@@ -13,6 +13,7 @@ mod policy_score;
 mod policy_show;
 mod worker_delete;
 mod worker_explain;
+mod worker_freeze;
 mod worker_list;
 mod worker_logs;
 mod worker_process_list;
@@ -20,6 +21,8 @@ mod worker_signal;
 mod worker_spawn;
 mod worker_status;
 mod worker_stop;
+mod worker_subscribe;
+mod worker_thaw;
 mod worker_verify;
 mod worker_wait;
 
@@ -28,6 +31,7 @@ use serde_json::Value;
 
 use super::method::{Answer, Method};
 use crate::params::Refusal;
+pub(super) use worker_subscribe::{SUBSCRIBE, UNSUBSCRIBE};
 
 /// Every method.
 pub(crate) const METHODS: &[Method] = &[
@@ -41,6 +45,10 @@ pub(crate) const METHODS: &[Method] = &[
     worker_logs::METHOD,
     worker_process_list::METHOD,
     worker_verify::METHOD,
+    worker_freeze::METHOD,
+    worker_thaw::METHOD,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
     device_list::METHOD,
     policy_list::METHOD,
     policy_show::METHOD,
