@@ -12,6 +12,7 @@ pub mod exposure;
 mod facts;
 mod file;
 mod id;
+mod idle;
 pub mod learn;
 mod limit;
 mod origin;
@@ -28,12 +29,12 @@ pub use file::{
     SeccompSection, Setting, WorkerSection,
 };
 pub use id::{InvalidWorkerId, WorkerId};
+pub use idle::{IdleAction, IdlePlan};
 pub use limit::{InvalidLimit, LimitKey, LimitValue, Limits, PlannedLimit};
 pub use origin::{Origin, Origins, Traced};
 pub use plan::{
-    Bind, BindSource, Credentials, DeviceAccess, DeviceKind, DeviceNode, Enforce, IdleAction, IdlePlan, Ids, IoClass, LandlockPlan,
-    NetworkMode, NotInForce, NumaMode, NumaPlan, OnDrift, OnHiveExit, ProcessPlan, Readiness, RootDirectory, SandboxPlan, Scheduler,
-    StopPlan, TmpNodes, VerifyPlan,
+    Bind, BindSource, Credentials, DeviceAccess, DeviceKind, DeviceNode, Enforce, Ids, IoClass, LandlockPlan, NetworkMode, NotInForce,
+    NumaMode, NumaPlan, OnDrift, OnHiveExit, ProcessPlan, Readiness, RootDirectory, SandboxPlan, Scheduler, StopPlan, TmpNodes, VerifyPlan,
 };
 pub use request::{Command, WorkerRequest};
 pub use seccomp::{Allow, Condition, Errno, Refuse, SeccompProfile, call_name, call_number, newest_call};

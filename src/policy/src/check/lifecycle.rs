@@ -1,8 +1,9 @@
 //! Starting, stopping and restarting.
 
 use super::Findings;
+use crate::IdleAction;
 use crate::file::{RestartWhen, signal_name};
-use crate::plan::{IdleAction, NetworkMode, Readiness};
+use crate::plan::{NetworkMode, Readiness};
 
 pub(super) fn look(findings: &mut Findings<'_>) {
     let policy = findings.policy();

@@ -10,8 +10,8 @@ use crate::file::{
     ListedNode, ListedPath, MaySet, Policy, ProcessSection, ReadinessSection, RequestSection, RestartSection, RestartWhen, SeccompSection,
     WorkerSection, signal_name,
 };
-use crate::plan::{IdlePlan, NetworkMode, OnDrift, OnHiveExit, Readiness, StopPlan, VerifyPlan};
-use crate::{Limits, SeccompProfile};
+use crate::plan::{NetworkMode, OnDrift, OnHiveExit, Readiness, StopPlan, VerifyPlan};
+use crate::{IdlePlan, Limits, SeccompProfile};
 
 /// One setting as it is resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //! Each file is checked by itself, so that an error names its own file, line and key; then what it includes is put under it.
 
 mod error;
+mod idle;
 mod raw;
 mod resolve;
 mod scalar;
@@ -18,10 +19,8 @@ pub(crate) use scalar::signal_name;
 
 use crate::SeccompProfile;
 use crate::origin::{Origins, Traced};
-use crate::plan::{
-    DeviceAccess, Enforce, IdlePlan, IoClass, NetworkMode, NumaMode, OnHiveExit, Readiness, Scheduler, StopPlan, VerifyPlan,
-};
-use crate::{LimitKey, LimitValue, Limits};
+use crate::plan::{DeviceAccess, Enforce, IoClass, NetworkMode, NumaMode, OnHiveExit, Readiness, Scheduler, StopPlan, VerifyPlan};
+use crate::{IdlePlan, LimitKey, LimitValue, Limits};
 
 /// Deepest chain of includes.
 const MAX_DEPTH: usize = 8;

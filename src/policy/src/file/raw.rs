@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::scalar::{Millis, Nanos, RawLimits, RawMax, RawSetting, SignalNumber, Size};
 use super::{Gpus, GrantedCapability, LandlockMode, MaySet, RestartWhen};
-use crate::plan::{IdleAction, IoClass, NetworkMode, NumaMode, OnDrift, OnHiveExit, Scheduler};
+use crate::IdleAction;
+use crate::plan::{IoClass, NetworkMode, NumaMode, OnDrift, OnHiveExit, Scheduler};
 
 /// Declares a table whose fields are all optional, with `over`: the one's values before the other's.
 macro_rules! table {

@@ -2,6 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use super::idle;
 use super::raw::{RawNode, RawPath, RawPolicy};
 use super::{
     CredentialsSection, DevicesSection, EnvironmentSection, FilesystemSection, Gpus, GrantedCapability, LandlockMode, LandlockSection,
@@ -9,9 +10,7 @@ use super::{
     SeccompSection, Setting, WorkerSection,
 };
 use crate::compile::{check_template, valid_variable};
-use crate::plan::{
-    DeviceAccess, Enforce, IdleAction, IdlePlan, IoClass, NetworkMode, OnDrift, OnHiveExit, Readiness, StopPlan, VerifyPlan,
-};
+use crate::plan::{DeviceAccess, Enforce, IoClass, NetworkMode, OnDrift, OnHiveExit, Readiness, StopPlan, VerifyPlan};
 use crate::{LimitKey, LimitValue, PlannedLimit, SeccompProfile};
 
 const SIGTERM: i32 = 15;
@@ -24,8 +23,6 @@ const DEFAULT_PIDS_MAX: u64 = 512;
 const DEFAULT_VERIFY_MS: u64 = 30_000;
 /// More often would cost more than it tells.
 const MIN_VERIFY_MS: u64 = 1_000;
-/// Shorter than the looks by which it is told.
-const MIN_IDLE_MS: u64 = 1_000;
 const CAPABILITIES: &[&str] = &[
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -97,17 +94,14 @@ pub(super) fn resolve(file: &str, raw: RawPolicy, texts: &dyn Fn(&str) -> Option
         },
         process: process(&raw).map_err(|(k, m)| wrong(k, m))?,
         verify: verify(&raw).map_err(|(k, m)| wrong(k, m))?,
-        idle: idle(&raw).map_err(|(k, m)| wrong(k, m))?,
+        idle: idle::resolve(&raw).map_err(|(k, m)| wrong(k, m))?,
     };
     check_template(&policy).map_err(|m| wrong("worker.command", m))?;
-    if policy.idle.action == IdleAction::Freeze && !(policy.takes_port() && policy.network == NetworkMode::Private) {
-        let text = "\"freeze\" needs a port that the hive holds (network.mode = \"private\"): nothing else would wake the worker";
-        return Err(wrong("idle.action", text.to_owned()));
-    }
+    idle::check_waking(&policy).map_err(|m| wrong("idle.action", m))?;
     Ok(policy)
 }
 
-type Wrong = (&'static str, String);
+pub(super) type Wrong = (&'static str, String);
 
 fn worker(raw: &RawPolicy) -> std::result::Result<WorkerSection, Wrong> {
     let table = &raw.worker;
@@ -339,17 +333,4 @@ fn verify(raw: &RawPolicy) -> std::result::Result<VerifyPlan, Wrong> {
         return Err(("verify.interval", format!("{interval_ms} ms is too short: at least \"1s\", or \"0\" for once, after exec")));
     }
     Ok(VerifyPlan { interval_ms, on_drift: raw.verify.on_drift.unwrap_or(OnDrift::Report) })
-}
-
-fn idle(raw: &RawPolicy) -> std::result::Result<IdlePlan, Wrong> {
-    let table = &raw.idle;
-    let after_ms = table.after.map(|m| m.0).filter(|ms| *ms > 0);
-    let action = table.action.unwrap_or_default();
-    match after_ms {
-        Some(ms) if ms < MIN_IDLE_MS => Err(("idle.after", format!("{ms} ms is too short: at least \"1s\", or \"0\" for never"))),
-        None if action != IdleAction::None => Err(("idle.action", "needs after = \"…\": no worker is idle without it".to_owned())),
-        None if table.max_warm.is_some() => Err(("idle.max_warm", "needs after = \"…\": only an idle worker makes room".to_owned())),
-        _ if table.max_warm == Some(0) => Err(("idle.max_warm", "must not be 0: no worker could be started".to_owned())),
-        _ => Ok(IdlePlan { after_ms, action, max_warm: table.max_warm }),
-    }
 }

@@ -72,10 +72,11 @@ async fn one_too_many_makes_the_least_recently_used_idle_one_go_or_is_refused() 
     let full = hive.spawn("soon", "serve", "two").await.unwrap_err();
     assert!(full.kind == ErrorKind::AtCapacity && full.message.contains("max_warm"), "{full:?}");
     assert!(!hive.spawner.registry().contains("soon"), "what is refused leaves nothing");
+    let idle = |name: &str, ms| hive.spawner.registry().handle(name).unwrap().usage.idle_for().is_some_and(|t| t.as_millis() >= ms);
+    super::hive::eventually("nobody looks at them", || idle("old", 0) && idle("older", 0)).await;
     // Used later than the other one.
     assert_eq!(answered(ask(old)).await, b"hello");
-    let idle = |name: &str| hive.spawner.registry().handle(name).unwrap().usage.idle_for().is_some_and(|t| t.as_secs() >= 1);
-    super::hive::eventually("nobody is idle", || idle("old") && idle("older")).await;
+    super::hive::eventually("nobody is idle", || idle("old", 1000) && idle("older", 1000)).await;
     hive.spawn("new", "serve", "two").await.unwrap();
     let state = |name: &str| hive.spawner.registry().handle(name).unwrap().view();
     assert!(matches!(state("older").verdict.unwrap().verdict, Verdict::Stopped { by: StoppedBy::Evicted, .. }));
