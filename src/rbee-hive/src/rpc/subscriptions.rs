@@ -133,9 +133,9 @@ mod tests {
             assert_eq!(ask(&mut all, "worker_subscribe", wrong)["error"]["code"], -32602);
         }
         for n in 1..=MAX_SUBSCRIPTIONS {
-            assert_eq!(ask(&mut all, "worker_subscribe", Value::Null)["result"], n);
+            assert_eq!(ask(&mut all, "worker_subscribe", json!({}))["result"], n);
         }
-        assert_eq!(ask(&mut all, "worker_subscribe", Value::Null)["error"]["data"]["kind"], "at_capacity");
+        assert_eq!(ask(&mut all, "worker_subscribe", json!({}))["error"]["data"]["kind"], "at_capacity");
         assert!(all.answer(br#"{"jsonrpc": "2.0", "id": 1, "method": "hive_info"}"#).is_none());
         assert!(all.answer(b"nonsense").is_none());
     }
