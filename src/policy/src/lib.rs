@@ -12,6 +12,7 @@ pub mod exposure;
 mod facts;
 mod file;
 mod id;
+mod idle;
 pub mod learn;
 mod limit;
 mod oom;
@@ -29,6 +30,7 @@ pub use file::{
     SeccompSection, Setting, WorkerSection,
 };
 pub use id::{InvalidWorkerId, WorkerId};
+pub use idle::{IdleAction, IdlePlan};
 pub use limit::{BlockLimits, InvalidLimit, InvalidNamed, IoBounds, LimitKey, LimitValue, Limits, PageLimits, PlannedLimit, RegionLimits};
 pub use oom::{InvalidTrigger, OnOom, PressurePlan, StallTrigger};
 pub use origin::{Origin, Origins, Traced};

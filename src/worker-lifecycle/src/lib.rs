@@ -12,6 +12,7 @@ mod channel;
 mod error;
 mod events;
 mod explanation;
+mod idle;
 mod init_link;
 mod launcher;
 mod logs;
@@ -30,7 +31,7 @@ mod verifier;
 mod view;
 
 pub use error::{ErrorKind, LifecycleError};
-pub use events::{About, EventHub, EventKind, HiveEvent};
+pub use events::{About, EventHub, EventKind, Feed, Filter, HiveEvent};
 pub use explanation::{Explanation, LimitOrigin, LimitView, PolicyExplanation};
 pub use launcher::LauncherClient;
 pub use params::{SpawnParams, WaitFor};

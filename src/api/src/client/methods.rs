@@ -73,6 +73,16 @@ impl Client {
         self.call("worker_signal", json!({"worker_id": worker_id, "signal": signal})).await
     }
 
+    /// Lets a worker stand still; connections to it wait.
+    pub async fn worker_freeze(&self, worker_id: &str) -> Result<Worker> {
+        self.request("worker_freeze", json!({"worker_id": worker_id})).await
+    }
+
+    /// Lets it go on; returns when it answers again.
+    pub async fn worker_thaw(&self, worker_id: &str) -> Result<Worker> {
+        self.request("worker_thaw", json!({"worker_id": worker_id})).await
+    }
+
     /// Reads a worker's sandbox back now; the worker with its drift.
     pub async fn worker_verify(&self, worker_id: &str) -> Result<Worker> {
         self.request("worker_verify", json!({"worker_id": worker_id})).await

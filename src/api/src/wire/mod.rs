@@ -2,6 +2,7 @@
 
 mod device;
 mod error;
+mod event;
 mod hive;
 mod logs;
 mod policy;
@@ -12,6 +13,7 @@ mod worker;
 
 pub use device::{Device, DeviceMount, DevicePart, DeviceProcess, Topology};
 pub use error::{ErrorData, RpcError};
+pub use event::{Event, EventEnd, EventQuery};
 pub use hive::{HiveCgroup, HiveInfo, HostFeature, PolicyInfo, PolicyText};
 pub use logs::{LogLine, LogPage};
 pub use policy::{

@@ -121,6 +121,7 @@ pub fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> R
         verify: policy.verify,
         on_oom: policy.worker.on_oom,
         pressure: policy.pressure,
+        idle: policy.idle,
         not_in_force,
         watch: None,
     })

@@ -3,6 +3,7 @@
 //! Each file is checked by itself, so that an error names its own file, line and key; then what it includes is put under it.
 
 mod error;
+mod idle;
 mod raw;
 mod resolve;
 mod scalar;
@@ -20,7 +21,7 @@ use crate::SeccompProfile;
 use crate::oom::{OnOom, PressurePlan};
 use crate::origin::{Origins, Traced};
 use crate::plan::{DeviceAccess, Enforce, IoClass, NetworkMode, NumaMode, OnHiveExit, Readiness, Scheduler, StopPlan, VerifyPlan};
-use crate::{LimitKey, LimitValue, Limits};
+use crate::{IdlePlan, LimitKey, LimitValue, Limits};
 
 /// Deepest chain of includes.
 const MAX_DEPTH: usize = 8;
@@ -61,6 +62,9 @@ pub struct Policy {
     /// `[pressure]`
     #[serde(default)]
     pub pressure: PressurePlan,
+    /// `[idle]`
+    #[serde(default)]
+    pub idle: IdlePlan,
 }
 
 /// What is run, and how it is ended.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::scalar::{Millis, Nanos, RawLimits, RawMax, RawSetting, SignalNumber, Size};
 use super::{Gpus, GrantedCapability, LandlockMode, MaySet, RestartWhen};
+use crate::IdleAction;
 use crate::oom::OnOom;
 use crate::plan::{IoClass, NetworkMode, NumaMode, OnDrift, OnHiveExit, Scheduler};
 
@@ -47,6 +48,7 @@ pub(super) struct RawPolicy {
     pub(super) process: Process,
     pub(super) verify: Verify,
     pub(super) pressure: Pressure,
+    pub(super) idle: Idle,
 }
 
 table!(
@@ -179,6 +181,15 @@ table!(
     }
 );
 
+table!(
+    /// `[idle]`
+    Idle {
+        after: Millis,
+        action: IdleAction,
+        max_warm: u32,
+    }
+);
+
 /// A path, or `{ path = …, optional = true }`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
@@ -242,6 +253,7 @@ impl RawPolicy {
             process: self.process.over(base.process),
             verify: self.verify.over(base.verify),
             pressure: self.pressure.over(base.pressure),
+            idle: self.idle.over(base.idle),
         }
     }
 }

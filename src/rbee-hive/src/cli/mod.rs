@@ -40,6 +40,12 @@ pub(crate) enum ClientCommand {
     Kill(commands::KillArgs),
     /// Change limits of a running worker
     Update(commands::UpdateArgs),
+    /// Let a worker stand still; connections to it wait until `thaw`
+    Freeze(commands::FreezeArgs),
+    /// Let a frozen worker go on; returns when it answers
+    Thaw(commands::FreezeArgs),
+    /// Show what has happened to workers and devices
+    Events(commands::EventsArgs),
     /// Read a worker's sandbox back and compare it with its plan; fails where it differs
     Verify(commands::VerifyArgs),
     /// List CPUs and GPUs
@@ -102,6 +108,9 @@ async fn ask(command: ClientCommand, output: &mut Output<'_>) -> Result<(), CliE
         ClientCommand::Rm(args) => commands::rm(&args, output).await,
         ClientCommand::Kill(args) => commands::kill(&args, output).await,
         ClientCommand::Update(args) => commands::update(&args, output).await,
+        ClientCommand::Freeze(args) => commands::freeze(&args, output).await,
+        ClientCommand::Thaw(args) => commands::thaw(&args, output).await,
+        ClientCommand::Events(args) => commands::events(&args, output).await,
         ClientCommand::Verify(args) => commands::verify(&args, output).await,
         ClientCommand::Devices(args) => commands::devices(&args, output).await,
         ClientCommand::Policy(command) => commands::policy(&command, output).await,

@@ -39,6 +39,7 @@ pub(crate) fn state() -> (Arc<HiveState>, Arc<FakeWorkers>) {
         cgroup,
         host: BTreeMap::new(),
         devices: Box::new(|| json!({"devices": [{"name": "CPU-0"}], "notes": ["no GPU"], "source": "test"})),
+        events: Arc::default(),
         jobs: JobBoard::new(rbee_hive_narration::Narrator::new(Arc::new(rbee_hive_narration::JobStreams::new()))),
         stopping: CancellationToken::new(),
     };
@@ -136,6 +137,12 @@ impl Workers for Arc<FakeWorkers> {
     }
     async fn update(&self, id: &WorkerId, _: BTreeMap<LimitKey, LimitValue>, below_use: BelowUse) -> Outcome<WorkerView> {
         self.by_name(if below_use == BelowUse::Reclaim { "update with reclaim" } else { "update" }, id)
+    }
+    async fn freeze(&self, id: &WorkerId) -> Outcome<WorkerView> {
+        self.by_name("freeze", id)
+    }
+    async fn thaw(&self, id: &WorkerId) -> Outcome<WorkerView> {
+        self.by_name("thaw", id)
     }
     async fn logs(&self, _: &WorkerId, _: usize, _: Option<String>) -> Outcome<LogPage> {
         Ok(LogPage::default())

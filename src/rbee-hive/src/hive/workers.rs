@@ -30,6 +30,8 @@ pub(crate) trait Workers: Send + Sync {
     async fn processes(&self, id: Option<&WorkerId>) -> Outcome<Vec<ProcessView>>;
     async fn verify(&self, id: &WorkerId) -> Outcome<WorkerView>;
     async fn update(&self, id: &WorkerId, limits: BTreeMap<LimitKey, LimitValue>, below_use: BelowUse) -> Outcome<WorkerView>;
+    async fn freeze(&self, id: &WorkerId) -> Outcome<WorkerView>;
+    async fn thaw(&self, id: &WorkerId) -> Outcome<WorkerView>;
     async fn logs(&self, id: &WorkerId, tail: usize, since: Option<String>) -> Outcome<LogPage>;
     async fn history(&self, id: &WorkerId, range: HistoryRange) -> Outcome<WorkerHistory>;
     async fn policy_list(&self) -> Outcome<Vec<PolicyInfo>>;
@@ -73,6 +75,12 @@ impl Workers for Arc<WorkerSpawner> {
     }
     async fn update(&self, id: &WorkerId, limits: BTreeMap<LimitKey, LimitValue>, below_use: BelowUse) -> Outcome<WorkerView> {
         WorkerSpawner::update(self, id, limits, below_use).await
+    }
+    async fn freeze(&self, id: &WorkerId) -> Outcome<WorkerView> {
+        WorkerSpawner::freeze(self, id).await
+    }
+    async fn thaw(&self, id: &WorkerId) -> Outcome<WorkerView> {
+        WorkerSpawner::thaw(self, id).await
     }
     async fn logs(&self, id: &WorkerId, tail: usize, since: Option<String>) -> Outcome<LogPage> {
         WorkerSpawner::logs(self, id, tail, since).await

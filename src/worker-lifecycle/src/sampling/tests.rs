@@ -113,7 +113,7 @@ fn worker(name: &str) -> (WorkerHandle, watch::Sender<WorkerView>) {
     let view = watch::Sender::new(view);
     let (commands, _) = task::commands();
     let known: Arc<Known> = Arc::default();
-    let handle = WorkerHandle { id: WorkerId::parse(name).unwrap(), commands, view: view.subscribe(), connections: Arc::default(), known };
+    let handle = WorkerHandle { id: WorkerId::parse(name).unwrap(), commands, view: view.subscribe(), usage: Arc::default(), known };
     (handle, view)
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::{Attached, LOG_TAIL, Result, WorkerSpawner};
 use crate::channel::lock;
+use crate::events::Teller;
 use crate::init_link::InitLink;
 use crate::registry::PortLease;
 use crate::task::{self, Born, Decision, Story, WorkerHandle, first_view, said};
@@ -38,7 +39,11 @@ impl WorkerSpawner {
         // Again: a drain may have begun while the launcher was asked.
         attached.may_start()?;
         self.register(&id, &params)?;
+        // Until the worker itself is counted, or will never be.
+        let seat =
+            self.take_seat(attached, &id, (&params.policy, policy.idle)).await.inspect_err(|_| drop(self.registry.remove(id.as_str())))?;
         let started = self.start(attached, (&id, &params, &policy), story).await;
+        drop(seat);
         if started.is_err() {
             lock(&attached.leases).release(id.as_str());
             self.registry.remove(id.as_str());
@@ -75,21 +80,19 @@ impl WorkerSpawner {
         view.port = reserved.port.as_ref().map(PortLease::port);
         view.endpoint = view.port.map(|p| format!("http://127.0.0.1:{p}"));
         let view = watch::Sender::new(view);
+        let teller = Teller::new(Arc::clone(&attached.tools.events), id.clone(), story.job().map(str::to_owned));
         let (commands_in, commands) = task::commands();
-        let handle = WorkerHandle {
-            id: id.clone(),
-            commands: commands_in,
-            view: view.subscribe(),
-            connections: Arc::default(),
-            known: Arc::default(),
-        };
+        let handle =
+            WorkerHandle { id: id.clone(), commands: commands_in, view: view.subscribe(), usage: Arc::default(), known: Arc::default() };
         self.registry.attach(id.as_str(), handle.clone());
         let asked = attached.tools.launcher.spawn(request, theirs).await;
         let unclear = match asked {
             Ok(((FromLauncher::Spawned { plan, cgroup, init_pid, not_in_force, policy_digest, .. }, mut fds), released)) => match fds.pop()
             {
                 Some(init) => {
-                    show_plan(&view, (&plan, cgroup, init_pid), not_in_force);
+                    let idle = crate::idle::notes(plan.idle, &attached.tools.launcher.cgroup, cgroup.as_deref());
+                    let notes = not_in_force.into_iter().chain(idle).collect();
+                    show_plan((&view, &teller), (&plan, cgroup, init_pid), notes);
                     let _ = handle.known.link.set(Arc::downgrade(&link));
                     let _ = handle.known.grace.set(Duration::from_millis(plan.stop.grace_ms));
                     let asked = params.limits.keys().copied().collect();
@@ -106,7 +109,7 @@ impl WorkerSpawner {
                 return match LifecycleError::from(error) {
                     failed if failed.kind == ErrorKind::SetupFailed => {
                         lock(&attached.leases).release(id.as_str());
-                        show_failure(&view, &failed);
+                        show_failure((&view, &teller), &failed);
                         Ok(handle)
                     }
                     refused => Err(refused),
@@ -200,11 +203,11 @@ fn lease_refused(error: LeaseError) -> LifecycleError {
 }
 
 fn show_plan(
-    view: &watch::Sender<WorkerView>,
+    (view, teller): (&watch::Sender<WorkerView>, &Teller),
     (plan, cgroup, init_pid): (&SandboxPlan, Option<String>, i32),
     notes: Vec<rbee_hive_policy::NotInForce>,
 ) {
-    view.send_modify(|view| {
+    teller.begin(view, |view| {
         view.generation += 1;
         view.init_pid = Some(init_pid);
         view.cgroup.path = cgroup;
@@ -216,14 +219,14 @@ fn show_plan(
 }
 
 /// A step of the launcher's failed: there was never a task, and the entry stays as it is.
-fn show_failure(view: &watch::Sender<WorkerView>, failed: &LifecycleError) {
+fn show_failure((view, teller): (&watch::Sender<WorkerView>, &Teller), failed: &LifecycleError) {
     let verdict = Verdict::SetupFailed(SetupFailure {
         step: failed.step.clone().unwrap_or_default(),
         errno: failed.errno,
         message: failed.message.clone(),
         hint: failed.hint.clone(),
     });
-    view.send_modify(|view| {
+    teller.begin(view, |view| {
         view.generation += 1;
         view.state = WorkerState::Failed;
         view.port = None;

@@ -3,11 +3,13 @@
 mod admit;
 mod binary;
 mod explain;
+mod freeze;
 mod queries;
 mod seed;
 mod stop;
 mod update;
 mod verify;
+mod warm;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -67,6 +69,8 @@ struct Attached {
     deleted: Mutex<VecDeque<Deleted>>,
     /// Policies as they were when workers were started under them.
     versions: Mutex<explain::Versions>,
+    /// Places under policies that bound their number.
+    seats: Arc<Mutex<warm::Seats>>,
 }
 
 /// A worker that is off the list.
@@ -102,6 +106,7 @@ impl WorkerSpawner {
             draining: AtomicBool::new(false),
             deleted: Mutex::default(),
             versions: Mutex::default(),
+            seats: Arc::default(),
         };
         // The policy names the binary; this is the seed's, where it can be found.
         Arc::new(Self { registry, worker_binary: find_worker_binary().unwrap_or_default(), attached: Some(Arc::new(attached)) })

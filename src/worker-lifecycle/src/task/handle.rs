@@ -1,7 +1,6 @@
 //! What others hold of a worker.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
@@ -12,8 +11,9 @@ use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
 use crate::init_link::InitLink;
 use crate::processes::Owner;
+use crate::reach::Usage;
 use crate::sampling::Sampled;
-use crate::{WorkerState, WorkerView};
+use crate::{LifecycleError, WorkerState, WorkerView};
 
 /// What a worker's task is asked to do.
 #[derive(Debug)]
@@ -24,6 +24,10 @@ pub(crate) enum Command {
     Signal { signal: i32 },
     /// Show other limits, which the launcher has put in force; `shown` is told afterwards.
     ShowLimits { now: InForce, changed: Vec<LimitKey>, shown: oneshot::Sender<()> },
+    /// Let it stand still; `tell` hears when it does.
+    Freeze { tell: Told },
+    /// Let it run again; `tell` hears when it does, before it has answered its probe.
+    Thaw { tell: Told },
 }
 
 /// Limits of a worker and what of its plan is not in force, after an update.
@@ -43,6 +47,9 @@ impl InForce {
         others.chain(self.not_in_force.iter().filter(about_a_limit)).cloned().collect()
     }
 }
+
+/// Who waits for a command to be carried out.
+pub(crate) type Told = oneshot::Sender<Result<(), LifecycleError>>;
 
 /// What becomes known of a worker once and stays, beside its view.
 #[derive(Debug, Default)]
@@ -64,6 +71,8 @@ pub(crate) struct Known {
     pub(crate) in_force: Arc<RwLock<Option<InForce>>>,
     /// Limits that were changed since the start.
     pub(crate) updated: Mutex<BTreeSet<LimitKey>>,
+    /// How long it must have done nothing to be idle.
+    pub(crate) idle_after: OnceLock<Duration>,
 }
 
 /// What a start was decided by, for those who ask later.
@@ -83,7 +92,7 @@ pub(crate) struct WorkerHandle {
     pub(crate) id: WorkerId,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) view: watch::Receiver<WorkerView>,
-    pub(crate) connections: Arc<AtomicUsize>,
+    pub(crate) usage: Arc<Usage>,
     pub(crate) known: Arc<Known>,
 }
 
@@ -93,7 +102,7 @@ impl WorkerHandle {
     }
 
     pub(crate) fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.usage.open()
     }
 
     /// Whether both are of one worker, and not of two that had one name after each other.

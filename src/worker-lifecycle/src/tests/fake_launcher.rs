@@ -142,7 +142,7 @@ impl Launcher {
         let answer = FromLauncher::Spawned {
             seq,
             plan: Box::new(init.plan.clone()),
-            cgroup: None,
+            cgroup: leaf(&self.directory, &request),
             init_pid: getpid().as_raw_nonzero().get(),
             not_in_force: init.plan.not_in_force.clone(),
             policy_digest: texts(&request.policy).filter(|_| request.policy != "moves").map_or(0, |texts| texts.digest()),
@@ -185,9 +185,24 @@ fn text(name: &str) -> Option<&'static str> {
             "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnone = true\n[limits]\nmemory_max = \"1GiB\"\n\
              cpus = 1.0\n[request]\nmay_set = [\"limits\"]\n"
         }
+        "naps" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"freeze\"\n",
+        "shrinks" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"reclaim\"\n",
+        "leaves" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"stop\"\n",
+        "two" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\nmax_warm = 2\n",
         "notify" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnotify = true\n",
         _ => return None,
     })
+}
+
+/// A cgroup that counts, for workers whose policy is about idleness: none of them works.
+fn leaf(directory: &std::path::Path, request: &WorkerRequest) -> Option<String> {
+    let policy = parse(&request.policy, text(&request.policy)?);
+    policy.idle.after_ms?;
+    let leaf = format!("/w-{}", request.worker_id);
+    let here = directory.join(leaf.trim_start_matches('/'));
+    std::fs::create_dir_all(&here).unwrap();
+    std::fs::write(here.join("cpu.stat"), "usage_usec 5\n").unwrap();
+    Some(leaf)
 }
 
 fn texts(name: &str) -> Option<PolicyTexts> {

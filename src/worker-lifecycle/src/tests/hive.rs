@@ -36,7 +36,12 @@ impl Hive {
         let logs = directory.path().join("logs");
         std::fs::create_dir(&logs).unwrap();
         let (channel, seen) = fake_launcher::start(directory.path().to_owned());
-        let cgroup = CgroupFacts { mode: CgroupMode::None, root: String::new(), mounts: Default::default(), notes: vec![] };
+        let cgroup = CgroupFacts {
+            mode: CgroupMode::None,
+            root: String::new(),
+            mounts: [("unified".to_owned(), directory.path().display().to_string())].into(),
+            notes: vec![],
+        };
         let launcher = LauncherClient::over(channel, cgroup).unwrap();
         let streams = Arc::new(JobStreams::new());
         let options = SpawnerOptions {

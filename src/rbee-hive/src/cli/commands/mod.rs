@@ -4,8 +4,10 @@
 
 mod call;
 mod devices;
+mod events;
 mod explain;
 mod follow;
+mod freeze;
 mod history;
 mod info;
 mod kill;
@@ -31,7 +33,9 @@ use serde_json::Value;
 
 pub(super) use call::{CallArgs, call};
 pub(super) use devices::{DevicesArgs, devices};
+pub(super) use events::{EventsArgs, events};
 pub(super) use explain::{ExplainArgs, explain};
+pub(super) use freeze::{FreezeArgs, freeze, thaw};
 pub(super) use history::{HistoryArgs, history};
 pub(super) use info::{InfoArgs, info};
 pub(super) use kill::{KillArgs, kill};

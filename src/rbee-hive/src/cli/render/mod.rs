@@ -3,6 +3,7 @@
 //! Owns columns and wording. Must never know where the text goes. Whatever a hive or worker said is cleaned here.
 
 mod devices;
+mod event;
 mod explanation;
 mod history;
 mod hive;
@@ -15,6 +16,7 @@ mod verified;
 mod workers;
 
 pub(super) use devices::topology;
+pub(super) use event::event;
 pub(super) use explanation::{explanation, judgement};
 pub(super) use history::{PLOT_WIDTH, history};
 pub(super) use hive::hive;
