@@ -12,6 +12,8 @@ mod observation;
 mod simulation;
 mod spec;
 mod view;
+mod watch;
+mod xid;
 
 pub use grant::{Grant, GrantError};
 pub use inventory::{Gpu, Inventory, Mig, NumaNode, NvmlHelperError, Vendor, nvml_helper_main};
@@ -21,3 +23,5 @@ pub use observation::{GpuObservation, GpuProcess, Observation, Xid};
 pub use simulation::SimulationError;
 pub use spec::{DeviceSpec, InvalidDevice};
 pub use view::DeviceView;
+pub use watch::{Budget, Finding, Scene, Usage, Watch};
+pub use xid::{XidClass, xid};
