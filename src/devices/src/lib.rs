@@ -15,7 +15,7 @@ mod view;
 mod watch;
 mod xid;
 
-pub use grant::{Grant, GrantError};
+pub use grant::{Grant, GrantError, Near};
 pub use inventory::{Gpu, Inventory, Mig, NumaNode, NvmlHelperError, Vendor, nvml_helper_main};
 pub use lease::{GpuDemand, LeaseError, LeaseTable};
 pub use node::{DeviceNumbers, NodeError, NodeKind};
