@@ -12,6 +12,8 @@ mod observation;
 mod simulation;
 mod spec;
 mod view;
+mod watch;
+mod xid;
 
 pub use grant::{Grant, GrantError};
 pub use inventory::{Gpu, Inventory, Mig, NumaNode, NvmlHelperError, Vendor, nvml_helper_main};
@@ -24,3 +26,5 @@ pub use observation::{GpuObservation, GpuProcess, Observation, Xid};
 pub use simulation::SimulationError;
 pub use spec::{DeviceSpec, DeviceWish, GpuName, InvalidDevice, WhenBusy};
 pub use view::DeviceView;
+pub use watch::{Budget, Finding, Scene, Usage, Watch};
+pub use xid::{XidClass, xid};

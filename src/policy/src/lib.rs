@@ -23,9 +23,9 @@ pub mod units;
 pub use compile::{PLAN_VERSION, Violation, compile};
 pub use facts::{Ability, HostFacts};
 pub use file::{
-    CredentialsSection, DevicesSection, EnvironmentSection, FilesystemSection, Gpus, GrantedCapability, LandlockMode, LandlockSection,
-    ListedNode, ListedPath, MaySet, Policy, PolicyError, ProcessSection, ReadinessSection, RequestSection, RestartSection, RestartWhen,
-    SeccompSection, Setting, WorkerSection,
+    Affinity, CredentialsSection, DevicesSection, EnvironmentSection, FilesystemSection, GpuMemoryAction, GpuShare, Gpus,
+    GrantedCapability, LandlockMode, LandlockSection, ListedNode, ListedPath, MaySet, Mps, Policy, PolicyError, ProcessSection,
+    ReadinessSection, RequestSection, RestartSection, RestartWhen, SeccompSection, Setting, WorkerSection,
 };
 pub use id::{InvalidWorkerId, WorkerId};
 pub use limit::{InvalidLimit, LimitKey, LimitValue, Limits, PlannedLimit};

@@ -29,7 +29,7 @@ fn the_tightest_policy_has_0_and_the_most_open_one_10() {
         &policy(
             "[worker]\nbinary = \"x\"\n[network]\nmode = \"host\"\n[seccomp]\nprofile = \"none\"\nreason = \"t\"\n[landlock]\nenforce = \"none\"\nreason = \"t\"\n\
              [credentials]\ncapabilities = [{ name = \"CAP_SYS_ADMIN\", reason = \"t\" }]\n[filesystem]\nread_write = [\"/usr\"]\nread_only = [\"/etc\"]\n\
-             [devices]\ngpus = \"leased\"\nnodes = [{ path = \"/dev/fuse\", reason = \"t\", access = \"rwm\" }]\n[environment]\npass = [\"HF_TOKEN\"]\n\
+             [devices]\ngpus = \"leased\"\nshare = { ways = 2 }\nnodes = [{ path = \"/dev/fuse\", reason = \"t\", access = \"rwm\" }]\n[environment]\npass = [\"HF_TOKEN\"]\n\
              [limits]\npids_max = \"max\"\n[request]\nmay_set = [\"args\", \"env\", \"limits\"]\nmax = { memory_max = \"max\" }\n[process]\numask = \"0000\"\n",
         ),
         &[gap("credentials.user", Extent::Whole)],
@@ -71,6 +71,15 @@ fn taking_any_layer_away_raises_the_score() {
     let covered = |row: &str| cases.iter().any(|(setting, _)| *setting == row);
     let uncovered: Vec<&str> = points::POINTS.iter().map(|r| r.setting).filter(|s| !covered(s)).collect();
     assert_eq!(uncovered, ["seccomp.allow", "credentials.user"], "each has a test of its own");
+}
+
+#[test]
+fn a_gpu_that_others_have_too_is_more_open_than_one_of_its_own() {
+    let of =
+        |share: &str| point(&exposure(&policy(&format!("{TIGHT}[devices]\ngpus = \"leased\"\nshare = {share}\n")), &[]), "devices.gpus");
+    let (own, shared) = (of("\"exclusive\""), of("{ ways = 2 }"));
+    assert!(shared.adds > own.adds && own.adds > 0.0 && shared.value.contains("shared"), "{own:?} {shared:?}");
+    assert_eq!(of("{ memory = \"1GiB\" }").adds, shared.adds);
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::gpu::{RawMemory, RawShare};
 use super::scalar::{Millis, Nanos, RawLimits, RawMax, RawSetting, SignalNumber, Size};
-use super::{Gpus, GrantedCapability, LandlockMode, MaySet, RestartWhen};
+use super::{Affinity, GpuMemoryAction, Gpus, GrantedCapability, LandlockMode, MaySet, Mps, RestartWhen};
 use crate::plan::{IoClass, NetworkMode, NumaMode, OnDrift, OnHiveExit, Scheduler};
 
 /// Declares a table whose fields are all optional, with `over`: the one's values before the other's.
@@ -95,6 +96,14 @@ table!(
     /// `[devices]`
     Devices {
         gpus: Gpus,
+        count: u32,
+        share: RawShare,
+        affinity: Affinity,
+        vram_min: Size,
+        gpu_memory_max: RawMemory,
+        gpu_memory_action: GpuMemoryAction,
+        mps: Mps,
+        mps_active_threads: u32,
         nodes: Vec<RawNode>,
     }
 );
