@@ -17,11 +17,14 @@ mod xid;
 
 pub use grant::{Grant, GrantError, Near};
 pub use inventory::{Gpu, Inventory, Mig, NumaNode, NvmlHelperError, Vendor, nvml_helper_main};
-pub use lease::{GpuDemand, LeaseError, LeaseTable};
+pub use lease::{
+    Asked, GpuDemand, GpuState, Holder, Lease, LeaseError, LeaseRequest, LeaseTable, LeaseView, MAX_EXTERNAL, MAX_WAITING, Obstacle, Proof,
+    Releasing, Served, Share, Terms, Ticket, Why,
+};
 pub use node::{DeviceNumbers, NodeError, NodeKind};
 pub use observation::{GpuObservation, GpuProcess, Observation, Xid};
 pub use simulation::SimulationError;
-pub use spec::{DeviceSpec, InvalidDevice};
+pub use spec::{DeviceSpec, DeviceWish, GpuName, InvalidDevice, WhenBusy};
 pub use view::DeviceView;
 pub use watch::{Budget, Finding, Scene, Usage, Watch};
 pub use xid::{XidClass, xid};

@@ -118,7 +118,7 @@ fn plain(path: &Path) -> bool {
 }
 
 /// `"80GiB"`: a whole number of MiB, GiB or TiB.
-fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let units = [("MiB", 20), ("GiB", 30), ("TiB", 40)];
     let found = units.iter().find_map(|(unit, shift)| text.trim().strip_suffix(unit).map(|n| (n.trim(), *shift)));
     let bytes = found.and_then(|(n, shift)| n.parse::<u64>().ok()?.checked_mul(1 << shift));
