@@ -41,6 +41,8 @@ pub struct DeviceView {
     pub memory_free_bytes: Option<u64>,
     /// Whether the last holder's memory was seen to be back; `None` where there was no holder.
     pub last_release: Option<Proof>,
+    /// Processes on it that are no worker's.
+    pub foreign: Vec<i32>,
 }
 
 impl Inventory {
@@ -64,6 +66,7 @@ impl Inventory {
             leases: vec![],
             memory_free_bytes: None,
             last_release: None,
+            foreign: vec![],
         });
         let gpus = self.gpus.iter().map(|g| {
             let (state, reason) = leases.state(g);
@@ -85,6 +88,7 @@ impl Inventory {
                 leases: leases.on(g.index).map(crate::Lease::view).collect(),
                 memory_free_bytes: leases.free_bytes(g),
                 last_release: leases.last_release(g.index),
+                foreign: leases.foreign(g.index).collect(),
             }
         });
         cpus.chain(gpus).collect()
