@@ -26,5 +26,5 @@ pub use observation::{GpuObservation, GpuProcess, Observation, Xid};
 pub use simulation::SimulationError;
 pub use spec::{DeviceSpec, DeviceWish, GpuName, InvalidDevice, WhenBusy};
 pub use view::DeviceView;
-pub use watch::{Awaited, Budget, Finding, Scene, Usage, Watch};
+pub use watch::{Awaited, Budget, Finding, Patience, Scene, Usage, Watch};
 pub use xid::{XidClass, xid};

@@ -29,6 +29,8 @@ pub enum StoppedBy {
     Readiness,
     /// Its sandbox was no longer as planned, and the policy says `kill`.
     Drift,
+    /// It had more GPU memory than its limit, for too long.
+    GpuMemory,
 }
 
 /// The verdict on an ended worker.
@@ -175,6 +177,7 @@ fn stopped_sentence(by: StoppedBy, forced: bool) -> String {
         StoppedBy::HiveExit => "because the hive went away",
         StoppedBy::Readiness => "because it was not ready",
         StoppedBy::Drift => "because its sandbox was no longer as planned",
+        StoppedBy::GpuMemory => "because it stayed over its limit of GPU memory",
     };
     let how = if forced { ", killed at the end of its grace time" } else { "" };
     format!("it was stopped {who}{how}")

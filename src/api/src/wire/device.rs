@@ -28,4 +28,6 @@ pub struct Device {
     pub nodes: Vec<String>,
     /// Who holds it.
     pub lease: Option<String>,
+    /// Processes on it that are no worker's.
+    pub foreign: Vec<i32>,
 }

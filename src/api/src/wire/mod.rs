@@ -14,9 +14,9 @@ pub use error::{ErrorData, RpcError};
 pub use hive::{HiveCgroup, HiveInfo, HostFeature, PolicyInfo, PolicyText};
 pub use logs::{LogLine, LogPage};
 pub use policy::{
-    ExplainedLimit, Exposure, ExposurePoint, JudgedAs, JudgedSetting, PolicyCheck, PolicyExplanation, PolicyFinding, PolicyJudgement,
-    PolicyScore, PolicySetting, WorkerExplanation,
+    ExplainedLimit, Exposure, ExposurePoint, Incident, JudgedAs, JudgedSetting, PolicyCheck, PolicyExplanation, PolicyFinding,
+    PolicyJudgement, PolicyScore, PolicySetting, WorkerExplanation,
 };
 pub use spawn::{SpawnParams, SpawnWait, WaitFor};
 pub use verdict::{KnownVerdict, Verdict, VerdictKind};
-pub use worker::{Cgroup, LimitValue, NotInForce, Process, Resources, Verified, Worker};
+pub use worker::{Cgroup, GpuMemory, LimitValue, NotInForce, Process, Resources, Verified, Worker};

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  awaited ──nothing is left──► back
-//!     └──DEADLINE──► leaked ──nothing is left──► (whole again)
+//!     └──deadline──► leaked ──nothing is left──► (whole again)
 //! ```
 //! What a GPU has in use while nobody holds it is remembered: back is what comes down to that. Where that is not known, or others hold the
 //! GPU too, back is when the driver lists none of the holder's processes any more.
@@ -13,8 +13,6 @@ use std::time::Duration;
 use super::{Finding, Look};
 use crate::Proof;
 
-/// How long memory may take to come back; after that the GPU is taken out of use.
-pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 /// What a driver's own use may differ by from one idle moment to another.
 const TOLERANCE: u64 = 128 << 20;
 
@@ -29,7 +27,8 @@ pub(super) struct Release {
 }
 
 impl Release {
-    pub(super) fn step(&mut self, look: Look<'_>, found: &mut Vec<Finding>) {
+    /// `deadline`: how long memory may take to come back.
+    pub(super) fn step(&mut self, look: Look<'_>, deadline: Duration, found: &mut Vec<Finding>) {
         let holders = look.holders();
         let awaited = look.scene.awaited.get(&look.gpu);
         self.remember(look, &holders);
@@ -38,7 +37,7 @@ impl Release {
             let after = look.scene.now.saturating_sub(waiting.since);
             match self.left(look, waiting.worker.as_deref(), others) {
                 Ok(proof) => found.push(Finding::Back { gpu: look.gpu, lease: lease.clone(), after, proof }),
-                Err(why) if after >= DEADLINE => {
+                Err(why) if after >= deadline => {
                     if self.leaked.insert(lease.clone(), waiting.worker.clone()).is_none() {
                         found.push(Finding::Leaked { gpu: look.gpu, lease: lease.clone(), why });
                     }

@@ -86,7 +86,9 @@ fn a_strangers_process_is_told_when_it_was_there_twice_and_when_it_is_gone() {
     assert_eq!(step(&mut watch, both(), &held(2)), []);
     assert_eq!(step(&mut watch, GpuObservation { processes: None, ..good() }, &held(3)), [], "no list is no empty list");
     assert_eq!(step(&mut watch, with(GIB, &[(7, Some(1))]), &held(4)), [Finding::Foreign { gpu: 0, pids: [].into() }]);
-    let ended = Scene { ended: [98].into(), ..held(5) };
+    let lent = Scene { lent: [0].into(), ..at(5) };
+    assert_eq!((step(&mut watch, both(), &lent), step(&mut watch, both(), &lent)), (vec![], vec![]), "it is another's lease");
+    let ended = Scene { ended: [98].into(), ..held(6) };
     assert_eq!(step(&mut watch, with(GIB, &[(98, None)]), &ended), []);
     assert_eq!(step(&mut watch, with(GIB, &[(98, None)]), &ended), []);
 }

@@ -68,6 +68,7 @@ fn view(id: &str) -> WorkerView {
         not_in_force: vec![],
         drift: vec![],
         verified: None,
+        gpu_memory: None,
         resources: Resources::default(),
         verdict: None,
     }
@@ -163,6 +164,7 @@ impl Workers for Arc<FakeWorkers> {
             settings: None,
             limits: vec![],
             not_in_force: vec![],
+            incidents: vec![],
             exposure: None,
         })
     }

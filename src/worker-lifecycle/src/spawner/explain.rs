@@ -66,7 +66,7 @@ impl WorkerSpawner {
             Some(decision) => self.attached()?.version(&view.policy, decision.policy_digest).await,
             None => None,
         };
-        Ok(explanation(view, decision, version.as_deref()))
+        Ok(Explanation { incidents: known.incidents(), ..explanation(view, decision, version.as_deref()) })
     }
 
     /// Keeps the version of its policy that a worker has just been started under, while the file still says it.
@@ -147,5 +147,6 @@ fn explanation(view: WorkerView, decision: Option<&Decision>, version: Option<&V
         worker_id: view.worker_id,
         policy: view.policy,
         not_in_force: view.not_in_force,
+        incidents: vec![],
     }
 }

@@ -1,25 +1,33 @@
 //! What others hold of a worker.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use rbee_hive_policy::exposure::Remains;
-use rbee_hive_policy::{LimitKey, WorkerId};
+use rbee_hive_policy::{GpuMemoryPlan, LimitKey, WorkerId};
 use rbee_hive_sandbox::StoppedBy;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::channel::lock;
 use crate::init_link::InitLink;
 use crate::processes::Owner;
-use crate::{WorkerState, WorkerView};
+use crate::view::now;
+use crate::{GpuMemoryView, Incident, WorkerState, WorkerView};
+
+/// Incidents of a worker that are kept.
+const MAX_INCIDENTS: usize = 64;
 
 /// What a worker's task is asked to do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Command {
     /// Stop; the policy's grace where none is given.
     Stop { by: StoppedBy, grace: Option<Duration> },
     /// A signal to the worker's own process.
     Signal { signal: i32 },
+    /// Something for its story.
+    Tell { text: String },
 }
 
 /// What becomes known of a worker once and stays, beside its view.
@@ -35,6 +43,43 @@ pub(crate) struct Known {
     pub(crate) verify: OnceLock<mpsc::Sender<oneshot::Sender<()>>>,
     /// What its start was decided by.
     pub(crate) decision: OnceLock<Decision>,
+    /// Its limit of GPU memory.
+    pub(crate) gpu_memory: OnceLock<GpuMemoryPlan>,
+    /// Bytes that it was last seen to have on its GPUs, if that is known.
+    gpu_memory_used: Mutex<Option<u64>>,
+    /// What has happened to its devices, the last ones.
+    incidents: Mutex<VecDeque<Incident>>,
+}
+
+impl Known {
+    /// Takes over what was seen.
+    pub(crate) fn set_gpu_memory(&self, used: Option<u64>) {
+        *lock(&self.gpu_memory_used) = used;
+    }
+
+    /// Use and limit of GPU memory, as clients see them.
+    pub(crate) fn gpu_memory(&self) -> GpuMemoryView {
+        let plan = self.gpu_memory.get();
+        GpuMemoryView {
+            used_bytes: *lock(&self.gpu_memory_used),
+            limit_bytes: plan.map(|plan| plan.limit_bytes),
+            enforced_by: plan.and_then(|plan| plan.enforced_by),
+        }
+    }
+
+    /// Keeps what happened; the oldest goes where there are many.
+    pub(crate) fn add_incident(&self, text: &str) {
+        let mut incidents = lock(&self.incidents);
+        if incidents.len() >= MAX_INCIDENTS {
+            incidents.pop_front();
+        }
+        incidents.push_back(Incident { time: now(), text: text.to_owned() });
+    }
+
+    /// What has happened, the oldest first.
+    pub(crate) fn incidents(&self) -> Vec<Incident> {
+        lock(&self.incidents).iter().cloned().collect()
+    }
 }
 
 /// What a start was decided by, for those who ask later.

@@ -178,6 +178,7 @@ impl Worker {
         match command {
             Command::Stop { by, grace } => self.ask_to_stop(by, grace).await,
             Command::Signal { signal } => drop(self.link.send(&ToInit::Signal { signal }).await),
+            Command::Tell { text } => self.story.tell("device", "{}: {}", &[&self.id, &text]),
         }
     }
 

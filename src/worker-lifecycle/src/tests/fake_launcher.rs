@@ -174,6 +174,13 @@ fn text(name: &str) -> Option<&'static str> {
             "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnone = true\n[limits]\nmemory_max = \"1GiB\"\n\
              cpus = 1.0\n[request]\nmay_set = [\"limits\"]\n"
         }
+        "gpu" => {
+            "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnone = true\n[devices]\ngpus = \"leased\"\n"
+        }
+        "gpu-limited" => {
+            "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnone = true\n[devices]\ngpus = \"leased\"\n\
+             gpu_memory_max = { value = \"1GiB\", enforce = \"if_available\" }\n"
+        }
         "notify" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnotify = true\n",
         _ => return None,
     })
