@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::learn::WatchPlan;
-use crate::{Limits, WorkerId};
+use crate::{GpuLease, Limits, WorkerId};
 
 /// Whether a setting must be in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -311,6 +311,9 @@ pub struct SandboxPlan {
     pub devices: Vec<DeviceNode>,
     /// Leased devices by name.
     pub leased: Vec<String>,
+    /// The lease on its GPUs, if it has any and they were leased for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<GpuLease>,
     /// The network.
     pub network: NetworkMode,
     /// Limits to set.

@@ -94,6 +94,7 @@ pub fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> R
         tmp_nodes: if grants(policy, "CAP_MKNOD") { TmpNodes::Dev } else { TmpNodes::Nodev },
         devices: facts.device_nodes.clone(),
         leased: request.devices.clone(),
+        lease: request.lease.clone(),
         network: policy.network,
         limits,
         credentials: Credentials {

@@ -44,6 +44,7 @@ impl Hive {
             narrator: Narrator::new(Arc::clone(&streams)),
             logs: std::fs::File::open(logs).unwrap().into(),
             max_workers: 1000,
+            records: None,
         };
         let registry = Arc::new(WorkerRegistry::with_ports(first..=first + ports - 1));
         Self { spawner: WorkerSpawner::attach(registry, launcher.clone(), options), launcher, seen, streams, _directory: directory }
@@ -99,5 +100,7 @@ pub(super) fn params(name: &str, model: &str, policy: &str) -> SpawnParams {
         labels: Default::default(),
         wait: WaitFor::Ready,
         job_id: None,
+        lease_id: None,
+        client: None,
     }
 }
