@@ -121,7 +121,7 @@ impl Leases {
             .leases()
             .into_iter()
             .map(|view| (inside.external.get(&view.lease_id), view))
-            .map(|(terms, view)| told(view, terms))
+            .map(|(known, view)| told(view, known.map(|(terms, _)| terms)))
             .collect()
     }
 

@@ -38,7 +38,9 @@ impl WorkerSpawner {
                 line.story.tell("spawn_queue", "waits in line: {}", &[&busy]);
                 let lease = in_line(waiting, (&busy, params), line).await?;
                 // It may have waited for long. What it got goes back with the start.
-                attached.may_start()?;
+                if lease.is_some() {
+                    attached.may_start()?;
+                }
                 Ok(lease)
             }
         }
