@@ -35,7 +35,7 @@ pub use plan::{
     LandlockPlan, NetworkMode, NotInForce, NumaMode, NumaPlan, OnDrift, OnHiveExit, ProcessPlan, Readiness, RootDirectory, SandboxPlan,
     Scheduler, StopPlan, TmpNodes, VerifyPlan,
 };
-pub use request::{Command, WorkerRequest};
+pub use request::{Command, GpuLease, WorkerRequest};
 pub use seccomp::{Allow, Condition, Errno, Refuse, SeccompProfile, call_name, call_number, newest_call};
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::file::GpuMemoryAction;
 use crate::learn::WatchPlan;
-use crate::{Limits, WorkerId};
+use crate::{GpuLease, Limits, WorkerId};
 
 /// Whether a setting must be in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -334,6 +334,9 @@ pub struct SandboxPlan {
     /// The limit of GPU memory; `None` without one, and without a GPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_memory: Option<GpuMemoryPlan>,
+    /// The lease on its GPUs, if it has any and they were leased for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<GpuLease>,
     /// The network.
     pub network: NetworkMode,
     /// Limits to set.

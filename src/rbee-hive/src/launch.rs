@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rbee_hive_devices::{DeviceSpec, GpuDemand, Inventory, LeaseTable};
+use rbee_hive_devices::{DeviceSpec, GpuDemand, Holder, Inventory, LeaseRequest, LeaseTable, Terms};
 use rbee_hive_policy::{Command, LimitKey, WorkerId, WorkerRequest};
 use rbee_hive_sandbox::launcher::{self as sandbox_launcher, HiveChannel, LauncherOptions, Purpose};
 use rbee_hive_sandbox::protocol::{CgroupFacts, HostFeature, Judgement, ToLauncher};
@@ -104,14 +104,16 @@ pub(crate) struct SpawnerStart {
     pub(crate) max_workers: usize,
     /// The inventory, read before privileges were dropped.
     pub(crate) inventory: Inventory,
+    /// The hive's own directory, opened before privileges were dropped.
+    pub(crate) records: OwnedFd,
 }
 
 /// Makes the spawner over a launcher. Called inside the runtime.
 pub(crate) fn attach_spawner(start: SpawnerStart, narrator: rbee_hive_narration::Narrator) -> anyhow::Result<Arc<WorkerSpawner>> {
-    let SpawnerStart { launcher, log_dir, ports, max_workers, inventory } = start;
+    let SpawnerStart { launcher, log_dir, ports, max_workers, inventory, records } = start;
     let client = LauncherClient::attach(launcher.channel, launcher.child, launcher.cgroup).context("attach the launcher")?;
     let registry = Arc::new(WorkerRegistry::with_ports(ports));
-    let options = SpawnerOptions { inventory, narrator, logs: log_dir, max_workers };
+    let options = SpawnerOptions { inventory, narrator, logs: log_dir, max_workers, records: Some(records) };
     Ok(WorkerSpawner::attach(registry, client, options))
 }
 
@@ -284,15 +286,17 @@ fn run_request(args: &RunArgs, pid: u32) -> anyhow::Result<WorkerRequest> {
     let limits = args.limits.iter().map(|l| LimitKey::parse_assignment(l)).collect::<Result<_, _>>()?;
     let spec = args.device.as_deref().map_or(Ok(DeviceSpec::AnyCpu), DeviceSpec::parse_text)?;
     // The launcher decides; this only turns a spelling into names.
-    let demand = if matches!(spec, DeviceSpec::Gpus(_) | DeviceSpec::GpuUuids(_)) { GpuDemand::Leased } else { GpuDemand::None };
+    let demand = if spec == DeviceSpec::Auto { GpuDemand::None } else { GpuDemand::Leased };
     let inventory = args.places.devices.as_deref().map_or_else(|| Ok(Inventory::probe()), |d| inventory(Some(d)))?;
-    let devices = LeaseTable::default().acquire(&inventory, "run", (&spec, demand))?;
+    let ask = LeaseRequest { holder: Holder::External("run".into()), spec, terms: Terms { demand, ..Terms::unbounded() } };
+    let devices = LeaseTable::default().acquire(&inventory, &ask)?.devices;
     let name = if is_file(&args.policy) { "file".to_owned() } else { args.policy.clone() };
     Ok(WorkerRequest {
         worker_id: WorkerId::parse(&format!("run-{pid}"))?,
         policy: name,
         command: Command::Run { argv: args.command.iter().map(utf8).collect::<anyhow::Result<_>>()? },
         devices,
+        lease: None,
         env: BTreeMap::new(),
         limits,
         port: None,

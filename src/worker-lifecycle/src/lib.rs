@@ -15,6 +15,7 @@ mod events;
 mod explanation;
 mod init_link;
 mod launcher;
+mod leases;
 mod logs;
 mod params;
 mod processes;
@@ -34,7 +35,8 @@ pub use error::{ErrorKind, LifecycleError};
 pub use events::{About, EventHub, EventKind, HiveEvent};
 pub use explanation::{Explanation, LimitOrigin, LimitView, PolicyExplanation};
 pub use launcher::LauncherClient;
-pub use params::{SpawnParams, WaitFor};
+pub use leases::{ExternalLease, LeaseLife};
+pub use params::{ClientGone, SpawnParams, WaitFor};
 pub use registry::{NoFreePort, PortLease, RegistryError, WorkerEntry, WorkerRegistry, WorkerStatus};
 pub use spawner::{SpawnerOptions, WorkerSpawner};
 pub use view::{

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Lease;
+
 /// A device in `device_list`. What is not known, or does not apply, is `None`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Device {
     /// `CPU-0`, `GPU-0`.
@@ -26,8 +28,18 @@ pub struct Device {
     pub cpus: Option<String>,
     /// Device nodes.
     pub nodes: Vec<String>,
-    /// Who holds it.
+    /// Who holds it, comma-joined.
     pub lease: Option<String>,
     /// Processes on it that are no worker's.
     pub foreign: Vec<i32>,
+    /// Of a GPU: `free`, `leased`, `shared`, `releasing`, `vram_leaked`, `quarantined` or `partitioned`.
+    pub state: Option<String>,
+    /// Why it is not given out.
+    pub state_reason: Option<String>,
+    /// Its leases.
+    pub leases: Vec<Lease>,
+    /// Bytes of its memory that are neither leased nor, as far as is known, in use.
+    pub memory_free_bytes: Option<u64>,
+    /// Whether the last holder's memory was seen to be back: `measured` or `not_measured`.
+    pub last_release: Option<String>,
 }

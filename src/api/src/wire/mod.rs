@@ -3,6 +3,7 @@
 mod device;
 mod error;
 mod hive;
+mod lease;
 mod logs;
 mod policy;
 mod spawn;
@@ -12,6 +13,7 @@ mod worker;
 pub use device::Device;
 pub use error::{ErrorData, RpcError};
 pub use hive::{HiveCgroup, HiveInfo, HostFeature, PolicyInfo, PolicyText};
+pub use lease::{Lease, LeaseParams};
 pub use logs::{LogLine, LogPage};
 pub use policy::{
     ExplainedLimit, Exposure, ExposurePoint, Incident, JudgedAs, JudgedSetting, PolicyCheck, PolicyExplanation, PolicyFinding,

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Most workers on one GPU: more than its memory has room for.
-pub(crate) const MAX_WAYS: u32 = 256;
+pub(crate) const MAX_WAYS: u32 = 64;
 
 /// One holder's part of a GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub enum Share {
     /// All of it.
     #[default]
     Exclusive,
-    /// One of so many, 2 to 256, that take turns; nobody counts their memory.
+    /// One of so many, 2 to 64, that take turns; nobody counts their memory.
     Ways(u32),
     /// So many bytes of its memory.
     Memory(u64),
@@ -69,7 +69,7 @@ impl Share {
     }
 
     /// Whether it is a share at all.
-    pub(crate) fn is_valid(self) -> bool {
+    pub fn is_valid(self) -> bool {
         match self {
             Self::Exclusive => true,
             Self::Ways(n) => (2..=MAX_WAYS).contains(&n),
@@ -137,6 +137,6 @@ mod tests {
     #[test]
     fn one_way_and_no_bytes_are_no_shares() {
         assert!(Exclusive.is_valid() && Ways(2).is_valid() && Memory(1).is_valid());
-        assert!(!Ways(0).is_valid() && !Ways(1).is_valid() && !Ways(257).is_valid() && !Memory(0).is_valid());
+        assert!(!Ways(0).is_valid() && !Ways(1).is_valid() && !Ways(65).is_valid() && !Memory(0).is_valid());
     }
 }

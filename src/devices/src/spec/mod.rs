@@ -66,6 +66,14 @@ impl DeviceSpec {
         }
     }
 
+    /// How long it may wait in line, where it may and says so.
+    pub fn queue_timeout(&self) -> Option<std::time::Duration> {
+        match self.wish()?.when_busy {
+            WhenBusy::Queue { timeout } => timeout,
+            WhenBusy::Refuse => None,
+        }
+    }
+
     /// As constraints on GPUs; `None` for CPUs.
     pub(crate) fn wish(&self) -> Option<DeviceWish> {
         let gpus = match self {

@@ -274,7 +274,7 @@ mod tests {
             (json!({"queue_timeout_ms": 5}), "needs when_busy"),
             (json!({"queue_timeout_ms": 5, "when_busy": "refuse"}), "needs when_busy"),
             (json!({"queue_timeout_ms": u64::MAX, "when_busy": "queue"}), "at most 86400000"),
-            (json!({"share": {"ways": 1}}), "2 to 256 ways"),
+            (json!({"share": {"ways": 1}}), "2 to 64 ways"),
             (json!({"share": {"memory": 0}}), "0 bytes"),
             (json!({"min_memory": "20 GB"}), "no size"),
             (json!({"exclude": []}), "list of 1 to 64"),

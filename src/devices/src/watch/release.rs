@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Finding, Look};
-use crate::Proof;
+use crate::{GpuProcess, Proof};
 
 /// What a driver's own use may differ by from one idle moment to another.
 const TOLERANCE: u64 = 128 << 20;
@@ -62,10 +62,15 @@ impl Release {
         if look.seen.silent.is_some() {
             return;
         }
-        let nobody = holders.is_empty() && look.scene.awaited.get(&look.gpu).is_none_or(BTreeMap::is_empty);
+        let nothing_missing = self.leaked.is_empty() && look.scene.awaited.get(&look.gpu).is_none_or(BTreeMap::is_empty);
         let processes = look.seen.processes.as_deref().unwrap_or_default();
-        if nobody && processes.is_empty() && self.leaked.is_empty() {
-            self.idle = look.seen.memory_used_bytes.or(self.idle);
+        match look.seen.memory_used_bytes {
+            Some(used) if nothing_missing && holders.is_empty() && processes.is_empty() => self.idle = Some(used),
+            // Somebody was faster than the first look: what is no process's is the driver's own.
+            Some(used) if nothing_missing && self.idle.is_none() && look.seen.processes.is_some() => {
+                self.idle = sum(processes).map(|theirs| used.saturating_sub(theirs));
+            }
+            _ => {}
         }
         for process in processes {
             if let Some(owner) = look.scene.owners.get(&process.pid) {
@@ -88,8 +93,7 @@ impl Release {
             return Err(format!("the driver still lists its processes {still:?}"));
         }
         // Memory of others can't be told from what leaked, unless the driver says how much each of them has.
-        let theirs = listed.iter().try_fold(0u64, |sum, p| sum.checked_add(p.memory_bytes?));
-        match (look.seen.memory_used_bytes, self.idle, theirs) {
+        match (look.seen.memory_used_bytes, self.idle, sum(listed)) {
             (Some(used), Some(idle), Some(theirs)) if !others => {
                 let expected = idle.saturating_add(theirs).saturating_add(TOLERANCE);
                 if used > expected {
@@ -102,4 +106,9 @@ impl Release {
             _ => Ok(Proof::NotMeasured),
         }
     }
+}
+
+/// What these processes have together; `None` where the driver does not tell of one.
+fn sum(processes: &[GpuProcess]) -> Option<u64> {
+    processes.iter().try_fold(0u64, |sum, p| sum.checked_add(p.memory_bytes?))
 }

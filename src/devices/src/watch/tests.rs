@@ -105,6 +105,14 @@ fn memory_is_back_when_it_is_down_to_what_it_was() {
 }
 
 #[test]
+fn who_is_faster_than_the_first_look_hides_no_leak() {
+    let mut watch = Watch::default();
+    step(&mut watch, with(9 * GIB, &[(7, Some(8 * GIB))]), &held(1));
+    assert_eq!(step(&mut watch, with(4 * GIB, &[]), &releasing(3, 2)), []);
+    assert!(matches!(&step(&mut watch, with(GIB, &[]), &releasing(4, 2))[..], [Finding::Back { .. }]), "the driver had that before");
+}
+
+#[test]
 fn what_is_not_back_in_time_has_leaked_and_may_still_come_back() {
     let mut watch = Watch::default();
     step(&mut watch, good(), &at(0));

@@ -97,6 +97,7 @@ pub fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> R
         devices: facts.device_nodes.clone(),
         leased: request.devices.clone(),
         gpu_memory,
+        lease: request.lease.clone(),
         network: policy.network,
         limits,
         credentials: Credentials {

@@ -37,6 +37,7 @@ fn plan(watch: WatchPlan) -> SandboxPlan {
         policy: "base".into(),
         command: Command::Run { argv: vec!["x".into()] },
         devices: vec!["CPU-0".into()],
+        lease: None,
         env: BTreeMap::new(),
         limits: BTreeMap::new(),
         port: None,

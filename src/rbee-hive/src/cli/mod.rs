@@ -40,6 +40,9 @@ pub(crate) enum ClientCommand {
     Verify(commands::VerifyArgs),
     /// List CPUs and GPUs
     Devices(commands::DevicesArgs),
+    /// List, take and give back leases on devices
+    #[command(subcommand)]
+    Lease(commands::LeaseCommand),
     /// List, show, check, explain and score policies; without a hive the built-in ones
     #[command(subcommand)]
     Policy(commands::PolicyCommand),
@@ -98,6 +101,7 @@ async fn ask(command: ClientCommand, output: &mut Output<'_>) -> Result<(), CliE
         ClientCommand::Kill(args) => commands::kill(&args, output).await,
         ClientCommand::Verify(args) => commands::verify(&args, output).await,
         ClientCommand::Devices(args) => commands::devices(&args, output).await,
+        ClientCommand::Lease(command) => commands::lease(&command, output).await,
         ClientCommand::Policy(command) => commands::policy(&command, output).await,
         ClientCommand::Call(args) => commands::call(&args, output).await,
         ClientCommand::Explain(args) => commands::explain(&args, output).await,

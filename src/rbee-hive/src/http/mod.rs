@@ -14,6 +14,7 @@ mod jobs;
 mod peer;
 mod router;
 mod rpc;
+mod used;
 
 pub(crate) use accept::{Listeners, serve};
 pub(crate) use access::AccessRules;

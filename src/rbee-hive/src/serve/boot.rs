@@ -53,7 +53,7 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     let rules = rules::access_rules(&options, &config, access.gid)?;
     let socket = options.socket.clone().unwrap_or_else(|| places.state.join("hive.sock"));
     let bound = Bound::bind(address, &socket, access)?;
-    let log_dir = places.open_logs()?;
+    let (log_dir, records) = (places.open_logs()?, places.open_own()?);
     raise_open_files();
     if let Some(account) = account {
         privileges::drop_to(account)?;
@@ -62,7 +62,7 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     launch::tell_ports(&launcher, address.port(), &options.ports.unwrap_or(config.ports).range())?;
     let (tcp, unix) = bound.listen()?;
     announce(address, &socket)?;
-    let spawner = spawner_start(&options, &config, (launcher, log_dir, inventory));
+    let spawner = spawner_start(&options, &config, (launcher, log_dir, records, inventory));
     Ok(Booted { spawner, tcp, unix, socket, rules, lock })
 }
 
@@ -83,9 +83,16 @@ fn launcher_start(options: &ServeArgs, places: &Places, account: Option<Account>
     LauncherStart { places: args, hive_gid, ports: options.ports, log_format: options.log_format }
 }
 
-fn spawner_start(options: &ServeArgs, config: &Config, held: (StartedLauncher, OwnedFd, Inventory)) -> SpawnerStart {
-    let (launcher, log_dir, inventory) = held;
-    SpawnerStart { launcher, log_dir, ports: options.ports.unwrap_or(config.ports).range(), max_workers: config.max_workers, inventory }
+fn spawner_start(options: &ServeArgs, config: &Config, held: (StartedLauncher, OwnedFd, OwnedFd, Inventory)) -> SpawnerStart {
+    let (launcher, log_dir, records, inventory) = held;
+    SpawnerStart {
+        launcher,
+        log_dir,
+        records,
+        ports: options.ports.unwrap_or(config.ports).range(),
+        max_workers: config.max_workers,
+        inventory,
+    }
 }
 
 /// Started by root the socket is for the hive's group or `--socket-group`; started by anybody else for that user alone, unless

@@ -13,10 +13,10 @@ use serde::Serialize;
 use super::Purpose;
 use super::audit::clipped;
 use super::descriptors::Handed;
-use super::ledger::{DeviceNumber, Entry};
+use super::ledger::{self, Claim, Entry};
 use super::policies::passed;
 use super::resolve::devices::DeviceFacts;
-use super::resolve::{abilities, binary, gpu_memory, identity, idmap::Reader, model, model::Model, paths, rootfs::RootFs};
+use super::resolve::{abilities, binary, gpu_memory, identity, idmap::Reader, lease, model, model::Model, paths, rootfs::RootFs};
 use super::serve::{Launcher, error_chain};
 use super::uids::UidLease;
 use crate::cgroup::Leaves;
@@ -42,7 +42,7 @@ pub(super) struct Spawned {
 struct Resolved {
     plan: SandboxPlan,
     trees: Vec<Tree>,
-    exclusive: Vec<DeviceNumber>,
+    gpus: Vec<Claim>,
     uid: Option<UidLease>,
     filters: Option<Filters>,
 }
@@ -101,7 +101,9 @@ impl Launcher {
 
     fn resolve(&mut self, request: &WorkerRequest, policy: &Policy) -> Result<Resolved, LaunchError> {
         let devices = DeviceFacts::of(&self.inventory, &request.devices, policy)?;
-        let exclusive = self.ledger.reserve(&devices.exclusive)?;
+        let nodes: Vec<ledger::Asked<'_>> =
+            devices.exclusive.iter().map(|(node, memory)| ledger::Asked { node, memory: *memory }).collect();
+        let gpus = self.ledger.reserve(&nodes, lease::share(request, policy)?)?;
         let who = identity::identify(&policy.credentials.user, &mut self.uids, &self.options)?;
         let mut trees = Vec::new();
         // What lies below a listed directory is the host's own already.
@@ -149,7 +151,7 @@ impl Launcher {
             }
             false => self.filters(policy)?,
         };
-        Ok(Resolved { plan, trees, exclusive, uid: who.lease, filters })
+        Ok(Resolved { plan, trees, gpus, uid: who.lease, filters })
     }
 
     /// What this host is for a policy, whatever is run under it.
@@ -204,7 +206,7 @@ impl Launcher {
 
     fn make(&mut self, id: WorkerId, resolved: Resolved, handed: Handed) -> Result<Spawned, LaunchError> {
         let Handed { control, streams } = handed;
-        let Resolved { mut plan, trees, exclusive, uid, filters } = resolved;
+        let Resolved { mut plan, trees, gpus, uid, filters } = resolved;
         let memory = self.ledger.admit_memory(&plan.limits)?;
         let leaves = self.tree.make_leaves(&id, &plan.limits, &plan.devices).map_err(|e| leaf_failed(&e))?;
         plan.not_in_force.extend(leaves.notes.iter().cloned());
@@ -215,7 +217,7 @@ impl Launcher {
             Ok((init_pid, pidfd)) => {
                 let (on_hive_exit, port) = (plan.on_hive_exit, plan.port);
                 let lock = uid.map(|u| u.lock);
-                let entry = Entry { pidfd, exclusive, on_hive_exit, port, memory, device_program, _uid: lock, ended: None };
+                let entry = Entry { pidfd, gpus, on_hive_exit, port, memory, device_program, _uid: lock, ended: None };
                 self.ledger.entries.insert(id.clone(), entry);
                 Ok(Spawned { worker_id: id, plan, cgroup, init_pid, policy_digest: 0 })
             }

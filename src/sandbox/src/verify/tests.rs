@@ -52,6 +52,7 @@ fn plan() -> SandboxPlan {
         policy: "t".into(),
         command: Command::Worker { model: "m".into(), args: vec![] },
         devices: vec!["CPU-0".into()],
+        lease: None,
         env: BTreeMap::new(),
         limits: BTreeMap::new(),
         port: Some(9100),

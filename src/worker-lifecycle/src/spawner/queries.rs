@@ -11,7 +11,6 @@ use rbee_hive_sandbox::protocol::{FromLauncher, PolicyInfo, ToLauncher};
 use tokio::time::timeout;
 
 use super::{Result, WorkerSpawner};
-use crate::channel::lock;
 use crate::task::WorkerHandle;
 use crate::{ErrorKind, LifecycleError, LogPage, ProcessView, WorkerFilter, WorkerView, logs, processes};
 
@@ -114,7 +113,7 @@ impl WorkerSpawner {
 
     /// Every device with its holder.
     pub fn devices(&self) -> Vec<DeviceView> {
-        self.attached.as_ref().map(|a| a.inventory.views(&lock(&a.leases))).unwrap_or_default()
+        self.attached.as_ref().map(|a| a.leases.devices()).unwrap_or_default()
     }
 }
 

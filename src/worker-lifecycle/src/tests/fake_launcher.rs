@@ -16,7 +16,7 @@ type Ours = Channel<FromLauncher, ToLauncher>;
 
 /// What tests look at, and turn.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// Spawns that came.
     pub(super) spawns: AtomicUsize,
     /// Orders to forget a worker.

@@ -10,7 +10,7 @@ use rbee_hive_policy::WorkerId;
 use rbee_hive_sandbox::protocol::{CgroupFacts, CgroupMode};
 
 use super::fake_launcher::{self, Seen};
-use crate::{LauncherClient, LifecycleError, SpawnParams, SpawnerOptions, WaitFor, WorkerRegistry, WorkerSpawner, WorkerView};
+use crate::{DeviceWatch, LauncherClient, LifecycleError, SpawnParams, SpawnerOptions, WaitFor, WorkerRegistry, WorkerSpawner, WorkerView};
 
 /// No test waits longer for what should come at once.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -30,6 +30,15 @@ impl Hive {
 
     /// With this many ports, and devices.
     pub(crate) fn with(ports: u16, devices: &str) -> Self {
+        Self::made(ports, (devices, None))
+    }
+
+    /// With GPUs that are looked at.
+    pub(crate) fn watched(devices: &str, watch: DeviceWatch) -> Self {
+        Self::made(10, (devices, Some(watch)))
+    }
+
+    fn made(ports: u16, (devices, watch): (&str, Option<DeviceWatch>)) -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(21_000);
         let first = NEXT.fetch_add(ports, Ordering::SeqCst);
         let directory = tempfile::tempdir().unwrap();
@@ -44,6 +53,8 @@ impl Hive {
             narrator: Narrator::new(Arc::clone(&streams)),
             logs: std::fs::File::open(logs).unwrap().into(),
             max_workers: 1000,
+            devices: watch,
+            records: None,
         };
         let registry = Arc::new(WorkerRegistry::with_ports(first..=first + ports - 1));
         Self { spawner: WorkerSpawner::attach(registry, launcher.clone(), options), launcher, seen, streams, _directory: directory }
@@ -99,5 +110,7 @@ pub(crate) fn params(name: &str, model: &str, policy: &str) -> SpawnParams {
         labels: Default::default(),
         wait: WaitFor::Ready,
         job_id: None,
+        lease_id: None,
+        client: None,
     }
 }

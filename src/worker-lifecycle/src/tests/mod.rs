@@ -8,5 +8,6 @@ pub(crate) mod hive;
 mod admission;
 mod ending;
 mod explaining;
+mod leasing;
 mod reaching;
 mod starting;

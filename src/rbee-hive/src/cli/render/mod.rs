@@ -5,6 +5,7 @@
 mod devices;
 mod explanation;
 mod hive;
+mod leases;
 mod policies;
 mod policy;
 mod processes;
@@ -15,6 +16,7 @@ mod workers;
 pub(super) use devices::devices;
 pub(super) use explanation::{explanation, judgement};
 pub(super) use hive::hive;
+pub(super) use leases::leases;
 pub(super) use policies::policies;
 pub(super) use policy::{findings, origins, resolved, score_line, score_points};
 pub(super) use status::status;

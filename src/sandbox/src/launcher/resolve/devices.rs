@@ -20,8 +20,8 @@ const READ_WRITE: DeviceAccess = DeviceAccess { read: true, write: true, mknod: 
 pub(crate) struct DeviceFacts {
     /// All granted nodes.
     pub(crate) nodes: Vec<DeviceNode>,
-    /// Those of leased GPUs.
-    pub(crate) exclusive: Vec<DeviceNode>,
+    /// Those of leased GPUs, each with its GPU's memory, if known.
+    pub(crate) exclusive: Vec<(DeviceNode, Option<u64>)>,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) cpuset: Option<String>,
     pub(crate) mems: Option<String>,
@@ -49,14 +49,18 @@ impl DeviceFacts {
         for path in BASIC {
             nodes.push(node(Path::new(path), ALL)?);
         }
-        let exclusive: Vec<DeviceNode> = grant.exclusive.iter().map(|p| node(p, READ_WRITE)).collect::<Result<_, _>>()?;
+        let mut exclusive = Vec::new();
+        for path in &grant.exclusive {
+            let memory = inventory.gpus.iter().find(|g| g.nodes.contains(path)).and_then(|g| g.memory_bytes);
+            exclusive.push((node(path, READ_WRITE)?, memory));
+        }
         for path in &grant.shared {
             nodes.push(node(path, READ_WRITE)?);
         }
         for listed in &policy.devices.nodes {
             nodes.push(node(&listed.path, listed.access)?);
         }
-        nodes.extend(exclusive.iter().cloned());
+        nodes.extend(exclusive.iter().map(|(node, _)| node.clone()));
         nodes.sort();
         nodes.dedup_by(|a, b| a.path == b.path);
         let near = match policy.devices.affinity {
