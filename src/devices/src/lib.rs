@@ -17,7 +17,7 @@ mod view;
 mod watch;
 mod xid;
 
-pub use grant::{Grant, GrantError};
+pub use grant::{Grant, GrantError, Near};
 pub use inventory::{DriverMount, Gpu, Inventory, Mig, NumaNode, NvmlHelperError, Vendor, nvml_helper_main};
 pub use lease::{
     Asked, GpuDemand, GpuState, Holder, Lease, LeaseError, LeaseRequest, LeaseTable, LeaseView, MAX_EXTERNAL, MAX_WAITING, Obstacle, Proof,
@@ -29,5 +29,5 @@ pub use observer::{KernelLog, LoggedXid, Observer, ObserverCache};
 pub use simulation::SimulationError;
 pub use spec::{DeviceSpec, DeviceWish, GpuName, InvalidDevice, WhenBusy};
 pub use view::{DeviceView, Topology};
-pub use watch::{Budget, Finding, Scene, Usage, Watch};
+pub use watch::{Awaited, Budget, Finding, Scene, Usage, Watch};
 pub use xid::{XidClass, xid};

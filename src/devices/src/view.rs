@@ -70,6 +70,8 @@ pub struct DeviceView {
     pub memory_free_bytes: Option<u64>,
     /// Whether the last holder's memory was seen to be back; `None` where there was no holder.
     pub last_release: Option<Proof>,
+    /// Processes on it that are no worker's.
+    pub foreign: Vec<i32>,
 }
 
 /// Everything about this host's devices.
@@ -101,6 +103,7 @@ impl Inventory {
                 leases: leases.on(g.index).map(Lease::view).collect(),
                 memory_free_bytes: leases.free_bytes(g),
                 last_release: leases.last_release(g.index),
+                foreign: leases.foreign(g.index).collect(),
                 ..gpu_view(g, seen.gpus.get(&g.index))
             }
         });

@@ -33,8 +33,9 @@ pub use limit::{InvalidLimit, LimitKey, LimitValue, Limits, PlannedLimit};
 pub use oom::{InvalidTrigger, OnOom, PressurePlan, StallTrigger};
 pub use origin::{Origin, Origins, Traced};
 pub use plan::{
-    Bind, BindSource, Credentials, DeviceAccess, DeviceKind, DeviceNode, Enforce, Ids, IoClass, LandlockPlan, NetworkMode, NotInForce,
-    NumaMode, NumaPlan, OnDrift, OnHiveExit, ProcessPlan, Readiness, RootDirectory, SandboxPlan, Scheduler, StopPlan, TmpNodes, VerifyPlan,
+    Bind, BindSource, Credentials, DeviceAccess, DeviceKind, DeviceNode, Enforce, GpuMemoryEnforcer, GpuMemoryPlan, Ids, IoClass,
+    LandlockPlan, NetworkMode, NotInForce, NumaMode, NumaPlan, OnDrift, OnHiveExit, ProcessPlan, Readiness, RootDirectory, SandboxPlan,
+    Scheduler, StopPlan, TmpNodes, VerifyPlan,
 };
 pub use request::{Command, GpuLease, WorkerRequest};
 pub use seccomp::{Allow, Condition, Errno, Refuse, SeccompProfile, call_name, call_number, newest_call};

@@ -110,6 +110,8 @@ pub enum Why {
     Quarantined(String),
     /// Who waits longer; in words.
     KeptFor(String),
+    /// Processes that are no worker's are on it, and it was not asked for by name.
+    Foreign(Vec<i32>),
     /// Somebody uses its memory.
     NoRoom {
         /// Bytes that are free.
@@ -133,6 +135,10 @@ impl std::fmt::Display for Obstacle {
             Why::Held(by) => write!(f, "{device} is held by {}", by.join(", ")),
             Why::Quarantined(why) => write!(f, "{device} is not given out: {why}"),
             Why::KeptFor(who) => write!(f, "{device} is kept for {who}, which waits longer"),
+            Why::Foreign(pids) => {
+                let pids = pids.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
+                write!(f, "{device} is used by processes of others ({pids}): ask for it by name to have it all the same")
+            }
             Why::NoRoom { free, needed } => write!(f, "{device} has {} free, and {} are needed", size(*free), size(*needed)),
         }
     }

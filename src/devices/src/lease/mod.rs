@@ -14,6 +14,7 @@
 
 mod choose;
 mod error;
+mod foreign;
 mod holder;
 mod need;
 mod queue;

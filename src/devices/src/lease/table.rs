@@ -24,6 +24,8 @@ pub struct LeaseTable {
     pub(super) conditions: BTreeMap<u32, Condition>,
     pub(super) used_bytes: BTreeMap<u32, u64>,
     pub(super) last_proof: BTreeMap<u32, Proof>,
+    /// Processes that are no worker's.
+    pub(super) foreign: BTreeMap<u32, BTreeSet<i32>>,
     pub(super) given: u64,
     pub(super) next_ticket: u64,
 }
@@ -182,7 +184,8 @@ impl LeaseTable {
     fn place(&self, inventory: &Inventory, need: &Need, kept: &Kept) -> Result<Vec<u32>, LeaseError> {
         let (mut free, mut busy) = (Vec::new(), Vec::new());
         for gpu in need.candidates.iter().filter_map(|n| inventory.gpu(*n)) {
-            match self.obstacle(gpu, (need.share, need.bytes), kept) {
+            let stranger = || if need.named { None } else { self.stranger(gpu) };
+            match self.obstacle(gpu, (need.share, need.bytes), kept).or_else(stranger) {
                 None => free.push(Candidate { gpu, free: self.free_bytes(gpu) }),
                 Some(obstacle) => busy.push(obstacle),
             }

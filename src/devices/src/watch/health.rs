@@ -44,12 +44,13 @@ impl Health {
                 found.push(Finding::Drained { gpu: look.gpu, why });
             }
             (Some(_), Some(_)) => self.drained = Some(0),
-            (None, Some(good)) if good + 1 >= GOOD_ANSWERS => {
-                self.drained = None;
-                found.push(Finding::Healed { gpu: look.gpu });
-            }
+            (None, Some(good)) if good + 1 >= GOOD_ANSWERS => self.drained = None,
             (None, Some(good)) => self.drained = Some(good + 1),
             (None, None) => {}
         }
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.drained.is_some()
     }
 }

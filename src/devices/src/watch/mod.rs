@@ -20,23 +20,32 @@ use std::time::Duration;
 pub use budget::Budget;
 pub use usage::Usage;
 
-use crate::{GpuObservation, Observation, XidClass};
+use crate::{GpuObservation, Observation, Proof, XidClass};
 
 /// What is known beside an observation, at the same moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scene {
     /// Time since the watch began.
     pub now: Duration,
-    /// Workers that hold each GPU, those included whose end is not told yet.
+    /// Workers that hold each GPU; those whose memory is awaited do not.
     pub holders: BTreeMap<u32, BTreeSet<String>>,
-    /// Ended holders of each GPU whose memory is waited for, with the time when that began.
-    pub releasing: BTreeMap<u32, BTreeMap<String, Duration>>,
+    /// Leases of each GPU whose memory is awaited, by their ids.
+    pub awaited: BTreeMap<u32, BTreeMap<String, Awaited>>,
     /// Whose process each is, of those that are on GPUs; one that is not here is no worker's.
     pub owners: BTreeMap<i32, String>,
     /// Processes that have ended since the observation.
     pub ended: BTreeSet<i32>,
     /// Limits of GPU memory that nothing but this watch holds.
     pub budgets: BTreeMap<String, Budget>,
+}
+
+/// An ended holder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// The worker that ran on the lease, if one did.
+    pub worker: Option<String>,
+    /// When it had ended.
+    pub since: Duration,
 }
 
 /// What was found.
@@ -49,7 +58,7 @@ pub enum Finding {
         /// One clause.
         why: String,
     },
-    /// It answers again.
+    /// It answers again, and everything is back.
     Healed {
         /// Index.
         gpu: u32,
@@ -80,17 +89,19 @@ pub enum Finding {
     Back {
         /// Index.
         gpu: u32,
-        /// The holder.
-        holder: String,
+        /// The lease.
+        lease: String,
         /// How long it took.
         after: Duration,
+        /// How that is known.
+        proof: Proof,
     },
     /// It is not, and the deadline is over.
     Leaked {
         /// Index.
         gpu: u32,
-        /// The holder.
-        holder: String,
+        /// The lease.
+        lease: String,
         /// What is still there.
         why: String,
     },
@@ -145,12 +156,16 @@ impl Watch {
         for (gpu, seen) in &observation.gpus {
             let remembered = self.gpus.entry(*gpu).or_default();
             let look = Look { gpu: *gpu, seen, scene };
+            let before = remembered.is_out_of_use();
             remembered.health.step(look, &mut found);
             // A silent one tells nothing of its processes and memory, whatever else stands there.
             if seen.silent.is_none() {
                 remembered.foreign.step(look, &mut found);
             }
             remembered.release.step(look, &mut found);
+            if before && !remembered.is_out_of_use() {
+                found.push(Finding::Healed { gpu: *gpu });
+            }
         }
         let usage = Usage::of(observation, &scene.owners);
         self.budgets.step(&usage, scene, &mut found);
@@ -160,6 +175,12 @@ impl Watch {
     /// Processes on a GPU that are no worker's, as last found.
     pub fn foreign(&self, gpu: u32) -> BTreeSet<i32> {
         self.gpus.get(&gpu).map(|r| r.foreign.told().clone()).unwrap_or_default()
+    }
+}
+
+impl Remembered {
+    fn is_out_of_use(&self) -> bool {
+        self.health.is_drained() || self.release.is_leaked()
     }
 }
 

@@ -1,5 +1,9 @@
 //! Whether an ended holder's memory is back. A process that is gone gives it back soon, not at once; some is never given back.
 //!
+//! ```text
+//!  awaited ──nothing is left──► back
+//!     └──DEADLINE──► leaked ──nothing is left──► (whole again)
+//! ```
 //! What a GPU has in use while nobody holds it is remembered: back is what comes down to that. Where that is not known, or others hold the
 //! GPU too, back is when the driver lists none of the holder's processes any more.
 
@@ -7,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Finding, Look};
+use crate::Proof;
 
 /// How long memory may take to come back; after that the GPU is taken out of use.
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
@@ -17,42 +22,50 @@ const TOLERANCE: u64 = 128 << 20;
 pub(super) struct Release {
     /// Bytes in use when nobody held it.
     idle: Option<u64>,
-    /// Processes of each holder when it was last seen alive.
+    /// Processes that each worker has had on it.
     former: BTreeMap<String, BTreeSet<i32>>,
-    leaked: BTreeSet<String>,
+    /// Leases whose memory did not come back, with their workers.
+    leaked: BTreeMap<String, Option<String>>,
 }
 
 impl Release {
     pub(super) fn step(&mut self, look: Look<'_>, found: &mut Vec<Finding>) {
         let holders = look.holders();
-        let ended = look.scene.releasing.get(&look.gpu);
-        let releasing = |name: &String| ended.is_some_and(|ended| ended.contains_key(name));
+        let awaited = look.scene.awaited.get(&look.gpu);
         self.remember(look, &holders);
-        self.former.retain(|name, _| holders.contains(name) || releasing(name));
-        self.leaked.retain(&releasing);
-        let others = holders.iter().any(|name| !releasing(name));
-        for (name, since) in ended.into_iter().flatten() {
-            let after = look.scene.now.saturating_sub(*since);
-            match self.left(look, name, others) {
-                None => {
-                    self.leaked.remove(name);
-                    found.push(Finding::Back { gpu: look.gpu, holder: name.clone(), after });
+        let others = !holders.is_empty();
+        for (lease, waiting) in awaited.into_iter().flatten() {
+            let after = look.scene.now.saturating_sub(waiting.since);
+            match self.left(look, waiting.worker.as_deref(), others) {
+                Ok(proof) => found.push(Finding::Back { gpu: look.gpu, lease: lease.clone(), after, proof }),
+                Err(why) if after >= DEADLINE => {
+                    if self.leaked.insert(lease.clone(), waiting.worker.clone()).is_none() {
+                        found.push(Finding::Leaked { gpu: look.gpu, lease: lease.clone(), why });
+                    }
                 }
-                Some(why) if after >= DEADLINE && self.leaked.insert(name.clone()) => {
-                    found.push(Finding::Leaked { gpu: look.gpu, holder: name.clone(), why });
-                }
-                Some(_) => {}
+                Err(_) => {}
             }
         }
+        let mut leaked = std::mem::take(&mut self.leaked);
+        leaked.retain(|_, worker| self.left(look, worker.as_deref(), others).is_err());
+        self.leaked = leaked;
+        let waiting = awaited.into_iter().flatten().filter_map(|(_, waiting)| waiting.worker.clone());
+        let needed: BTreeSet<String> = holders.into_iter().chain(waiting).chain(self.leaked.values().flatten().cloned()).collect();
+        self.former.retain(|worker, _| needed.contains(worker));
+    }
+
+    /// Whether something that did not come back in time is still away.
+    pub(super) fn is_leaked(&self) -> bool {
+        !self.leaked.is_empty()
     }
 
     fn remember(&mut self, look: Look<'_>, holders: &BTreeSet<String>) {
         if look.seen.silent.is_some() {
             return;
         }
-        let nobody = holders.is_empty() && look.scene.releasing.get(&look.gpu).is_none_or(BTreeMap::is_empty);
+        let nobody = holders.is_empty() && look.scene.awaited.get(&look.gpu).is_none_or(BTreeMap::is_empty);
         let processes = look.seen.processes.as_deref().unwrap_or_default();
-        if nobody && processes.is_empty() {
+        if nobody && processes.is_empty() && self.leaked.is_empty() {
             self.idle = look.seen.memory_used_bytes.or(self.idle);
         }
         for process in processes {
@@ -62,25 +75,32 @@ impl Release {
         }
     }
 
-    /// What of the holder is still there; `None` where nothing is.
-    fn left(&self, look: Look<'_>, name: &str, others: bool) -> Option<String> {
+    /// How it is known that nothing of the worker is left, or what is.
+    fn left(&self, look: Look<'_>, worker: Option<&str>, others: bool) -> Result<Proof, String> {
         if let Some(why) = &look.seen.silent {
-            return Some(format!("the GPU does not answer ({why})"));
+            return Err(format!("the GPU does not answer ({why})"));
         }
-        let former = self.former.get(name);
+        let former = worker.and_then(|worker| self.former.get(worker));
         let listed = look.seen.processes.as_deref().unwrap_or_default();
-        let still: Vec<i32> = listed.iter().map(|p| p.pid).filter(|pid| former.is_some_and(|f| f.contains(pid))).collect();
+        // A number that is a live worker's by now has been given anew.
+        let gone = |pid: &i32| former.is_some_and(|f| f.contains(pid)) && !look.scene.owners.contains_key(pid);
+        let still: Vec<i32> = listed.iter().map(|p| p.pid).filter(gone).collect();
         if !still.is_empty() {
-            return Some(format!("the driver still lists its processes {still:?}"));
+            return Err(format!("the driver still lists its processes {still:?}"));
         }
         // Memory of others can't be told from what leaked, unless the driver says how much each of them has.
         let theirs = listed.iter().try_fold(0u64, |sum, p| sum.checked_add(p.memory_bytes?));
         match (look.seen.memory_used_bytes, self.idle, theirs) {
             (Some(used), Some(idle), Some(theirs)) if !others => {
                 let expected = idle.saturating_add(theirs).saturating_add(TOLERANCE);
-                (used > expected).then(|| format!("{used} bytes are in use, {idle} were before and {theirs} are other processes'"))
+                if used > expected {
+                    return Err(format!("{used} bytes are in use, {idle} were before and {theirs} are other processes'"));
+                }
+                Ok(Proof::Measured)
             }
-            _ => None,
+            // That it is listed no more is seen, if processes are listed at all.
+            _ if look.seen.processes.is_some() => Ok(Proof::Measured),
+            _ => Ok(Proof::NotMeasured),
         }
     }
 }

@@ -31,8 +31,10 @@ fn held(secs: u64) -> Scene {
     Scene { holders: [(0, ["w".to_owned()].into())].into(), owners: [(7, "w".to_owned())].into(), ..at(secs) }
 }
 
+/// The worker `w` has ended, and its lease `l` is awaited.
 fn releasing(secs: u64, since: u64) -> Scene {
-    Scene { releasing: [(0, [("w".to_owned(), Duration::from_secs(since))].into())].into(), ..at(secs) }
+    let awaited = Awaited { worker: Some("w".into()), since: Duration::from_secs(since) };
+    Scene { awaited: [(0, [("l".to_owned(), awaited)].into())].into(), ..at(secs) }
 }
 
 fn limited(secs: u64) -> Scene {
@@ -96,7 +98,7 @@ fn memory_is_back_when_it_is_down_to_what_it_was() {
     step(&mut watch, with(8 * GIB, &[(7, Some(8 * GIB))]), &held(1));
     assert_eq!(step(&mut watch, with(8 * GIB, &[(7, Some(8 * GIB))]), &releasing(3, 2)), [], "its process is still listed");
     assert_eq!(step(&mut watch, with(6 * GIB, &[]), &releasing(4, 2)), [], "and its memory still taken");
-    let back = Finding::Back { gpu: 0, holder: "w".into(), after: Duration::from_secs(3) };
+    let back = Finding::Back { gpu: 0, lease: "l".into(), after: Duration::from_secs(3), proof: Proof::Measured };
     assert_eq!(step(&mut watch, with(4 << 20, &[]), &releasing(5, 2)), [back]);
 }
 
@@ -105,11 +107,31 @@ fn what_is_not_back_in_time_has_leaked_and_may_still_come_back() {
     let mut watch = Watch::default();
     step(&mut watch, good(), &at(0));
     let leaked =
-        |found: &[Finding]| matches!(found, [Finding::Leaked { gpu: 0, holder, why }] if holder == "w" && why.contains("bytes are in use"));
+        |found: &[Finding]| matches!(found, [Finding::Leaked { gpu: 0, lease, why }] if lease == "l" && why.contains("bytes are in use"));
     assert_eq!(step(&mut watch, with(6 * GIB, &[]), &releasing(31, 2)), []);
     assert!(leaked(&step(&mut watch, with(6 * GIB, &[]), &releasing(32, 2))));
     assert_eq!(step(&mut watch, with(6 * GIB, &[]), &releasing(40, 2)), [], "told once");
-    assert!(matches!(&step(&mut watch, good(), &releasing(60, 2))[..], [Finding::Back { .. }]));
+    assert_eq!(step(&mut watch, with(6 * GIB, &[]), &at(50)), [], "the table has let go of the lease, and the memory is still away");
+    assert_eq!(step(&mut watch, good(), &at(60)), [Finding::Healed { gpu: 0 }]);
+}
+
+#[test]
+fn where_nothing_is_told_of_memory_an_end_is_taken_for_one_and_said_to_be_not_measured() {
+    let mut watch = Watch::default();
+    let told = GpuObservation { memory_used_bytes: None, processes: None, ..good() };
+    assert!(matches!(&step(&mut watch, told, &releasing(3, 2))[..], [Finding::Back { proof: Proof::NotMeasured, .. }]));
+}
+
+#[test]
+fn what_leaked_is_not_taken_for_the_idle_use_and_answering_alone_does_not_heal_it() {
+    let mut watch = Watch::default();
+    step(&mut watch, good(), &at(0));
+    step(&mut watch, with(6 * GIB, &[]), &releasing(40, 2));
+    step(&mut watch, silent(), &at(41));
+    for secs in 42..50 {
+        assert_eq!(step(&mut watch, with(6 * GIB, &[]), &at(secs)), [], "it answers, and its memory is away");
+    }
+    assert_eq!(step(&mut watch, good(), &at(50)), [Finding::Healed { gpu: 0 }]);
 }
 
 #[test]
@@ -188,7 +210,7 @@ proptest! {
             let unheard = gpu.silent.is_some();
             for finding in step(&mut watch, gpu.clone(), &scene) {
                 match finding {
-                    Finding::Drained { .. } => { prop_assert!(!drained); drained = true; }
+                    Finding::Drained { .. } => drained = true,
                     Finding::Healed { .. } => { prop_assert!(drained && !unheard); drained = false; }
                     Finding::Fault { workers, .. } => prop_assert!(workers.iter().all(|w| holds && w == "w")),
                     Finding::Foreign { pids, .. } => {
@@ -197,7 +219,8 @@ proptest! {
                         prop_assert!(pids.iter().all(|pid| listed.iter().any(|p| p.pid == *pid) && !scene.owners.contains_key(pid)));
                         foreign = pids;
                     }
-                    Finding::Back { .. } | Finding::Leaked { .. } => prop_assert!(!holds),
+                    Finding::Back { .. } => prop_assert!(!holds && !unheard),
+                    Finding::Leaked { .. } => { prop_assert!(!holds); drained = true; }
                     Finding::Over { used, limit, .. } => { prop_assert!(holds && !over && used > limit); over = true; }
                     Finding::Exceeded { used, limit, .. } => { prop_assert!(over && !exceeded && used > limit); exceeded = true; }
                     Finding::Within { .. } => { prop_assert!(over); (over, exceeded) = (false, false); }
@@ -217,7 +240,7 @@ proptest! {
         let mut drained = false;
         for gpu in looks {
             for finding in step(&mut watch, gpu, &releasing(40, 2)) {
-                drained = match finding { Finding::Drained { .. } => true, Finding::Healed { .. } => false, _ => drained };
+                drained = match finding { Finding::Drained { .. } | Finding::Leaked { .. } => true, Finding::Healed { .. } => false, _ => drained };
             }
         }
         let found: Vec<Finding> = (0..3).flat_map(|_| step(&mut watch, good(), &releasing(41, 2))).collect();

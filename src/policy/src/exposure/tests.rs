@@ -111,7 +111,7 @@ fn what_is_not_in_force_counts_as_open() {
         assert!(sum(&whole) > sum(&part) && sum(&part) > 0.0, "{setting}: {whole:#?}");
         assert!(whole.points.iter().any(|p| p.not_in_force.as_deref() == Some("not here")), "{setting}");
     }
-    for harmless in ["restart", "device_program"] {
+    for harmless in ["restart", "device_program", "devices.affinity", "devices.mps"] {
         assert_eq!(exposure(&tight, &[gap(harmless, Extent::Whole)]).score, 0.0, "{harmless}");
     }
 }

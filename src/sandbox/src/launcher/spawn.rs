@@ -16,7 +16,7 @@ use super::descriptors::Handed;
 use super::ledger::{self, Claim, Entry};
 use super::policies::passed;
 use super::resolve::devices::DeviceFacts;
-use super::resolve::{abilities, binary, identity, idmap::Reader, lease, model, model::Model, paths, rootfs::RootFs};
+use super::resolve::{abilities, binary, gpu_memory, identity, idmap::Reader, lease, model, model::Model, paths, rootfs::RootFs};
 use super::serve::{Launcher, error_chain};
 use super::uids::UidLease;
 use crate::cgroup::Leaves;
@@ -106,7 +106,8 @@ impl Launcher {
         let gpus = self.ledger.reserve(&nodes, lease::share(request, policy)?)?;
         let who = identity::identify(&policy.credentials.user, &mut self.uids, &self.options)?;
         let mut trees = Vec::new();
-        let mut binds = Vec::new();
+        // What lies below a listed directory is the host's own already.
+        let mut binds: Vec<Bind> = devices.binds.iter().filter(|b| !shown(&b.target, policy, &[])).cloned().collect();
         let (mut binary, mut model) = (PathBuf::new(), String::new());
         let binary_dirs = joined(&policy.worker.binary_dirs, &self.options.binary_dirs);
         let root = policy.filesystem.root.as_deref().map(|path| RootFs::open(path, &self.options)).transpose()?;
@@ -165,6 +166,9 @@ impl Launcher {
             device_env: devices.env,
             cpuset: devices.cpuset,
             mems: devices.mems,
+            nowhere_near: devices.nowhere_near,
+            no_dmem: devices.no_dmem,
+            gpu_memory_watched: gpu_memory::watched(self.options.purpose),
             host_cpus: devices.host_cpus,
             host_mems: self.host_mems(),
             landlock_abi: rbee_hive_sys::landlock::abi(),

@@ -178,3 +178,16 @@ fn leases_without_a_worker_are_bounded() {
     table.give_back("lease:1").unwrap();
     assert!(table.ask(&host, cpu()).is_ok());
 }
+
+#[test]
+fn a_gpu_that_strangers_use_is_only_for_who_names_it() {
+    let (one, mut table) = (host(&[80]), LeaseTable::default());
+    table.set_foreign(0, [99].into());
+    let error = table.acquire(&one, &free("a", json!("auto"))).unwrap_err();
+    assert!(error.is_temporary() && error.to_string().contains("processes of others (99)"), "{error}");
+    assert!(table.acquire(&one, &free("a", json!({"count": 1}))).is_err());
+    assert_eq!(got(table.acquire(&one, &free("a", json!(0)))), ["GPU-0"]);
+    release(&mut table, "a");
+    table.set_foreign(0, [].into());
+    assert_eq!(got(table.acquire(&one, &free("a", json!("auto")))), ["GPU-0"]);
+}

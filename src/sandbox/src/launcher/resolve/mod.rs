@@ -3,6 +3,7 @@
 pub(super) mod abilities;
 pub(super) mod binary;
 pub(super) mod devices;
+pub(super) mod gpu_memory;
 pub(super) mod identity;
 pub(super) mod idmap;
 pub(super) mod lease;
