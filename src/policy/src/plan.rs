@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::file::GpuMemoryAction;
 use crate::learn::WatchPlan;
+use crate::oom::{OnOom, PressurePlan};
 use crate::{GpuLease, Limits, WorkerId};
 
 /// Whether a setting must be in force.
@@ -331,12 +332,12 @@ pub struct SandboxPlan {
     pub devices: Vec<DeviceNode>,
     /// Leased devices by name.
     pub leased: Vec<String>,
-    /// The limit of GPU memory; `None` without one, and without a GPU.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gpu_memory: Option<GpuMemoryPlan>,
     /// The lease on its GPUs, if it has any and they were leased for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<GpuLease>,
+    /// The limit of GPU memory; `None` without one, and without a GPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_memory: Option<GpuMemoryPlan>,
     /// The network.
     pub network: NetworkMode,
     /// Limits to set.
@@ -372,6 +373,12 @@ pub struct SandboxPlan {
     pub socket: Option<PathBuf>,
     /// How it is verified while it runs.
     pub verify: VerifyPlan,
+    /// What follows when one of its processes is killed for want of memory.
+    #[serde(default)]
+    pub on_oom: OnOom,
+    /// When it is told to be short of memory.
+    #[serde(default)]
+    pub pressure: PressurePlan,
     /// What the policy asks for and the host (or this version) does not enforce.
     pub not_in_force: Vec<NotInForce>,
     /// Set by the launcher of a `policy learn`, and by nothing else: what the worker does is watched.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Client, ClientError, Deadline};
 use crate::{
     Device, HiveInfo, Lease, LeaseParams, LogPage, PolicyExplanation, PolicyInfo, PolicyJudgement, PolicyScore, PolicyText, Process,
-    SpawnParams, WaitFor, Worker, WorkerExplanation,
+    SpawnParams, Topology, WaitFor, Worker, WorkerExplanation,
 };
 
 /// What a wait with a time-out of the hive's may take beyond that before the client gives up.
@@ -115,6 +115,11 @@ impl Client {
     /// Gives a lease without a worker back.
     pub async fn lease_release(&self, lease_id: &str) -> Result<Value> {
         self.call("lease_release", json!({"lease_id": lease_id})).await
+    }
+
+    /// The same with what could not be found out, and why.
+    pub async fn device_topology(&self) -> Result<Topology> {
+        self.request("device_topology", Value::Null).await
     }
 
     /// All policies.

@@ -10,7 +10,7 @@ mod spawn;
 mod verdict;
 mod worker;
 
-pub use device::Device;
+pub use device::{Device, DeviceMount, DevicePart, DeviceProcess, Topology};
 pub use error::{ErrorData, RpcError};
 pub use hive::{HiveCgroup, HiveInfo, HostFeature, PolicyInfo, PolicyText};
 pub use lease::{Lease, LeaseParams};

@@ -44,6 +44,7 @@ pub(super) fn link_cost(set: &[&Gpu]) -> u32 {
 pub(super) fn numa_distance(inventory: &Inventory, a: &Gpu, b: &Gpu) -> u32 {
     match (a.numa_node, b.numa_node) {
         (Some(a), Some(b)) if a == b => LOCAL,
+        (Some(a), Some(b)) => inventory.distance(a, b).unwrap_or(REMOTE),
         // A machine with one node has nothing that is remote.
         _ if inventory.nodes.len() == 1 => LOCAL,
         _ => REMOTE,
@@ -109,6 +110,8 @@ mod tests {
         let cost = |host: &Inventory, a, b| numa_cost(host, &[host.gpu(a).unwrap(), host.gpu(b).unwrap()]);
         assert!(cost(&host, 0, 1) < cost(&host, 0, 2));
         assert_eq!(cost(&host, 0, 3), cost(&host, 0, 2));
+        host.distances = [(0, [(0, 10), (1, 40)].into())].into();
+        assert_eq!(cost(&host, 0, 2), 40, "as far as the kernel says");
         host.nodes.truncate(1);
         assert_eq!(cost(&host, 0, 3), cost(&host, 0, 1), "on one node everything is near");
     }

@@ -175,3 +175,17 @@ fn what_is_said_of_gpus_needs_a_lease_and_agrees_with_its_share() {
     let good = leased("share = { memory = \"10GiB\" }\nmps = \"if_available\"\nmps_active_threads = 50\nvram_min = \"8GiB\"");
     assert_eq!(lines(&format!("{HEAD}{good}")), Vec::<String>::new());
 }
+
+#[test]
+fn what_follows_from_running_out_of_memory_is_said_once() {
+    finds(
+        "on_oom = \"kill\"\n[limits]\nmemory_max = \"1GiB\"\noom_group = false",
+        "t.toml:3: worker.on_oom: error: \"kill\" and oom_group = false",
+    );
+    finds(
+        "on_oom = \"stop\"\n[limits]\nmemory_max = \"1GiB\"\noom_group = true",
+        "t.toml:3: worker.on_oom: error: nothing is left to stop",
+    );
+    finds("on_oom = \"stop\"", "t.toml:3: worker.on_oom: warning: without memory_max");
+    assert!(checked(&format!("{HEAD}on_oom = \"stop\"\n[limits]\nmemory_max = \"1GiB\"\n")).is_clean_of(Level::Warning));
+}

@@ -96,8 +96,8 @@ pub fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> R
         tmp_nodes: if grants(policy, "CAP_MKNOD") { TmpNodes::Dev } else { TmpNodes::Nodev },
         devices: facts.device_nodes.clone(),
         leased: request.devices.clone(),
-        gpu_memory,
         lease: request.lease.clone(),
+        gpu_memory,
         network: policy.network,
         limits,
         credentials: Credentials {
@@ -120,6 +120,8 @@ pub fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> R
         port,
         socket,
         verify: policy.verify,
+        on_oom: policy.worker.on_oom,
+        pressure: policy.pressure,
         not_in_force,
         watch: None,
     })

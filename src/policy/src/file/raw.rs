@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::gpu::{RawMemory, RawShare};
 use super::scalar::{Millis, Nanos, RawLimits, RawMax, RawSetting, SignalNumber, Size};
 use super::{Affinity, GpuMemoryAction, Gpus, GrantedCapability, LandlockMode, MaySet, Mps, RestartWhen};
+use crate::oom::OnOom;
 use crate::plan::{IoClass, NetworkMode, NumaMode, OnDrift, OnHiveExit, Scheduler};
 
 /// Declares a table whose fields are all optional, with `over`: the one's values before the other's.
@@ -46,6 +47,7 @@ pub(super) struct RawPolicy {
     pub(super) request: Request,
     pub(super) process: Process,
     pub(super) verify: Verify,
+    pub(super) pressure: Pressure,
 }
 
 table!(
@@ -59,6 +61,7 @@ table!(
         stop_signal: SignalNumber,
         stop_grace: Millis,
         on_hive_exit: OnHiveExit,
+        on_oom: OnOom,
     }
 );
 
@@ -178,6 +181,13 @@ table!(
     }
 );
 
+table!(
+    /// `[pressure]`
+    Pressure {
+        memory: RawSetting<String>,
+    }
+);
+
 /// A path, or `{ path = …, optional = true }`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
@@ -240,6 +250,7 @@ impl RawPolicy {
             request: self.request.over(base.request),
             process: self.process.over(base.process),
             verify: self.verify.over(base.verify),
+            pressure: self.pressure.over(base.pressure),
         }
     }
 }

@@ -58,6 +58,10 @@ fn ended() -> Value {
     worker
 }
 
+fn device() -> Value {
+    json!({"id": "GPU-0", "kind": "gpu", "name": "Simulated", "memory_bytes": 85_899_345_920_u64, "lease": "w1"})
+}
+
 fn drifted() -> Value {
     let mut worker = worker();
     worker["drift"] = json!(["the mount on / lacks ro"]);
@@ -90,7 +94,8 @@ fn answer(method: &str, params: &Value, asked: &[(String, Value)]) -> Result<Val
         "worker_list" => json!([worker()]),
         "worker_process_list" => json!([process]),
         "worker_logs" => json!({"lines": [line("one"), line("two")], "truncated": false}),
-        "device_list" => json!([{"id": "GPU-0", "kind": "gpu", "name": "Simulated", "memory_bytes": 85_899_345_920_u64, "lease": "w1"}]),
+        "device_list" => json!([device()]),
+        "device_topology" => json!({"devices": [device()], "notes": ["why"], "source": "host"}),
         "lease_list" => json!([lease()]),
         "lease_acquire" => lease(),
         "lease_release" => json!({}),
@@ -190,7 +195,8 @@ async fn commands_ask_what_the_contract_says() {
         ("rm w1", "worker_delete", json!({"worker_id": "w1"})),
         ("kill w1 --signal SIGUSR1", "worker_signal", json!({"worker_id": "w1", "signal": "SIGUSR1"})),
         ("call worker_list [1]", "worker_list", json!([1])),
-        ("devices", "device_list", Value::Null),
+        ("devices", "device_topology", Value::Null),
+        ("devices --json", "device_list", Value::Null),
         ("spawn --model m --lease lease:7", "worker_spawn", json!({"model": "m", "lease_id": "lease:7", "wait": "ready"})),
         ("lease list", "lease_list", Value::Null),
         ("lease release lease:7", "lease_release", json!({"lease_id": "lease:7"})),

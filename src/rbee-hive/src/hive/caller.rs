@@ -92,9 +92,9 @@ mod tests {
 
     use super::*;
 
-    const LIMIT: Duration = Duration::from_secs(5);
+    const LIMIT: Duration = Duration::from_millis(20);
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_connection_is_idle_once_nothing_uses_it_for_the_whole_time() {
         let (_guard, connection) = Connection::open();
         let lease = connection.end();
@@ -102,7 +102,7 @@ mod tests {
         drop(lease);
         let begun = tokio::time::Instant::now();
         connection.idle(LIMIT).await;
-        assert_eq!(begun.elapsed(), LIMIT);
+        assert!(begun.elapsed() >= LIMIT);
     }
 
     #[tokio::test]

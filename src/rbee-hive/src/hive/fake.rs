@@ -39,7 +39,7 @@ pub(crate) fn state() -> (Arc<HiveState>, Arc<FakeWorkers>) {
         workers: Arc::new(Arc::clone(&fake)),
         cgroup,
         host: BTreeMap::new(),
-        devices: Box::new(|| json!([{"name": "CPU-0"}])),
+        devices: Box::new(|| json!({"devices": [{"name": "CPU-0"}], "notes": ["no GPU"], "source": "test"})),
         jobs: JobBoard::new(rbee_hive_narration::Narrator::new(Arc::new(rbee_hive_narration::JobStreams::new()))),
         stopping: CancellationToken::new(),
     };

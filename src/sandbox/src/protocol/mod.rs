@@ -6,6 +6,7 @@ mod channel;
 mod init;
 mod judgement;
 mod launcher;
+mod memory;
 mod sight;
 mod texts;
 
@@ -13,6 +14,7 @@ pub use channel::{Channel, ChannelError};
 pub use init::{FromInit, IoBytes, Resources, ToInit};
 pub use judgement::{InForce, JudgedAs, JudgedSetting, Judgement};
 pub use launcher::{CgroupFacts, CgroupMode, FromLauncher, HostFeature, LaunchError, LaunchErrorKind, PolicyInfo, ToLauncher};
+pub use memory::{MAX_VICTIMS, MemoryPressure, OomKills, PressureSource};
 pub use sight::{Descriptor, Inside, InsideProcess, Made, MountSeen, Namespaces, Place, ProgramSeen, Rlimit};
 pub use texts::PolicyTexts;
 

@@ -17,7 +17,8 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use rbee_hive_devices::{
-    Asked, DeviceView, Holder, Inventory, Lease, LeaseError, LeaseRequest, LeaseTable, Obstacle, Proof, Releasing, Served, Share, Ticket,
+    Asked, Holder, Inventory, Lease, LeaseError, LeaseRequest, LeaseTable, Observation, Obstacle, Proof, Releasing, Served, Share, Ticket,
+    Topology,
 };
 use rbee_hive_policy::{GpuShare, WorkerId};
 use serde_json::{Value, json};
@@ -60,9 +61,9 @@ impl Leases {
         leases
     }
 
-    /// Every device with its leases.
-    pub(crate) fn devices(&self) -> Vec<DeviceView> {
-        self.inventory.views(&lock(&self.inside).table)
+    /// Every device with its leases and what was last seen of it.
+    pub(crate) fn topology(&self, seen: &Observation) -> Topology {
+        self.inventory.topology(&lock(&self.inside).table, seen)
     }
 
     /// A lease, or a place in line.

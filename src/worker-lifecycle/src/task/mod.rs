@@ -2,6 +2,7 @@
 
 mod end;
 mod handle;
+mod memory;
 mod run;
 mod story;
 mod verify;

@@ -6,6 +6,7 @@ mod devices;
 mod explanation;
 mod hive;
 mod leases;
+mod matrix;
 mod policies;
 mod policy;
 mod processes;
@@ -13,7 +14,7 @@ mod status;
 mod verified;
 mod workers;
 
-pub(super) use devices::devices;
+pub(super) use devices::topology;
 pub(super) use explanation::{explanation, judgement};
 pub(super) use hive::hive;
 pub(super) use leases::leases;

@@ -1,6 +1,7 @@
 //! The methods, one a file, and their table: what is not in it does not exist.
 
 mod device_list;
+mod device_topology;
 mod discover;
 mod hive_drain;
 mod hive_info;
@@ -45,6 +46,7 @@ pub(crate) const METHODS: &[Method] = &[
     worker_process_list::METHOD,
     worker_verify::METHOD,
     device_list::METHOD,
+    device_topology::METHOD,
     lease_list::METHOD,
     lease_acquire::METHOD,
     lease_release::METHOD,
