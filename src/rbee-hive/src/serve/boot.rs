@@ -93,6 +93,7 @@ fn spawner_start(options: &ServeArgs, config: &Config, held: (StartedLauncher, O
         records,
         ports: options.ports.unwrap_or(config.ports).range(),
         max_workers: config.max_workers,
+        gpus: config.gpus,
         inventory,
     }
 }
