@@ -4,11 +4,11 @@
 
 use std::path::PathBuf;
 
+use super::devices::of_devices;
 use super::show;
 use crate::file::{
-    CredentialsSection, DevicesSection, EnvironmentSection, FilesystemSection, Gpus, GrantedCapability, LandlockMode, LandlockSection,
-    ListedNode, ListedPath, MaySet, Policy, ProcessSection, ReadinessSection, RequestSection, RestartSection, RestartWhen, SeccompSection,
-    WorkerSection, signal_name,
+    CredentialsSection, EnvironmentSection, FilesystemSection, GrantedCapability, LandlockMode, LandlockSection, ListedPath, MaySet,
+    Policy, ProcessSection, ReadinessSection, RequestSection, RestartSection, RestartWhen, SeccompSection, WorkerSection, signal_name,
 };
 use crate::oom::PressurePlan;
 use crate::plan::{NetworkMode, OnDrift, OnHiveExit, Readiness, StopPlan, VerifyPlan};
@@ -26,7 +26,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    fn new(path: impl Into<String>, value: impl Into<String>) -> Self {
+    pub(super) fn new(path: impl Into<String>, value: impl Into<String>) -> Self {
         let path = path.into();
         let setting = path.split('[').next().unwrap_or_default().to_owned();
         Self { setting, value: value.into(), path }
@@ -34,7 +34,7 @@ impl Setting {
 }
 
 /// The entries of a list, or one row that says that there is none.
-fn list(key: &str, values: impl IntoIterator<Item = String>) -> Vec<Setting> {
+pub(super) fn list(key: &str, values: impl IntoIterator<Item = String>) -> Vec<Setting> {
     let each = values.into_iter().enumerate().map(|(index, value)| Setting::new(format!("{key}[{index}]"), value));
     let rows: Vec<Setting> = each.collect();
     if rows.is_empty() { vec![Setting::new(key, "none")] } else { rows }
@@ -172,18 +172,6 @@ fn of_filesystem(FilesystemSection { root, read_only, read_write, tmp_size, shm_
     rows
 }
 
-fn of_devices(DevicesSection { gpus, nodes }: &DevicesSection) -> Vec<Setting> {
-    let gpus = match gpus {
-        Gpus::None => "none",
-        Gpus::Leased => "leased",
-    };
-    let nodes =
-        nodes.iter().map(|ListedNode { path, reason, access }| format!("{} ({}): {reason}", show::path(path), show::access(*access)));
-    let mut rows = vec![Setting::new("devices.gpus", gpus)];
-    rows.extend(list("devices.nodes", nodes));
-    rows
-}
-
 fn of_environment(EnvironmentSection { pass, set }: &EnvironmentSection) -> Vec<Setting> {
     let mut rows = list("environment.pass", pass.iter().cloned());
     match set.is_empty() {
@@ -265,6 +253,6 @@ fn of_process(process: &ProcessSection) -> Vec<Setting> {
 }
 
 /// A choice by the word that the file has for it.
-fn word(choice: &impl serde::Serialize) -> String {
+pub(super) fn word(choice: &impl serde::Serialize) -> String {
     serde_json::to_value(choice).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }

@@ -3,6 +3,7 @@
 //! Each file is checked by itself, so that an error names its own file, line and key; then what it includes is put under it.
 
 mod error;
+mod gpu;
 mod idle;
 mod raw;
 mod resolve;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use error::PolicyError;
+pub use gpu::{Affinity, DevicesSection, GpuMemoryAction, GpuShare, Gpus, Mps};
 use raw::RawPolicy;
 pub(crate) use scalar::signal_name;
 
@@ -123,25 +125,6 @@ pub struct ListedPath {
     pub path: PathBuf,
     /// Left out where the host lacks it.
     pub optional: bool,
-}
-
-/// GPUs and further nodes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DevicesSection {
-    /// Whether a GPU is leased.
-    pub gpus: Gpus,
-    /// Further nodes.
-    pub nodes: Vec<ListedNode>,
-}
-
-/// `gpus` of `[devices]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Gpus {
-    /// No GPU.
-    None,
-    /// What the request leases.
-    Leased,
 }
 
 /// A device node that a policy grants.

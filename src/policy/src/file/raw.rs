@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::gpu::{RawMemory, RawShare};
 use super::scalar::{Millis, Nanos, RawLimits, RawMax, RawSetting, SignalNumber, Size};
-use super::{Gpus, GrantedCapability, LandlockMode, MaySet, RestartWhen};
+use super::{Affinity, GpuMemoryAction, Gpus, GrantedCapability, LandlockMode, MaySet, Mps, RestartWhen};
 use crate::IdleAction;
 use crate::oom::OnOom;
 use crate::plan::{IoClass, NetworkMode, NumaMode, OnDrift, OnHiveExit, Scheduler};
@@ -100,6 +101,14 @@ table!(
     /// `[devices]`
     Devices {
         gpus: Gpus,
+        count: u32,
+        share: RawShare,
+        affinity: Affinity,
+        vram_min: Size,
+        gpu_memory_max: RawMemory,
+        gpu_memory_action: GpuMemoryAction,
+        mps: Mps,
+        mps_active_threads: u32,
         nodes: Vec<RawNode>,
     }
 );

@@ -50,6 +50,9 @@ pub(crate) enum ClientCommand {
     Verify(commands::VerifyArgs),
     /// List CPUs and GPUs
     Devices(commands::DevicesArgs),
+    /// List, take and give back leases on devices
+    #[command(subcommand)]
+    Lease(commands::LeaseCommand),
     /// List, show, check, explain and score policies; without a hive the built-in ones
     #[command(subcommand)]
     Policy(commands::PolicyCommand),
@@ -113,6 +116,7 @@ async fn ask(command: ClientCommand, output: &mut Output<'_>) -> Result<(), CliE
         ClientCommand::Events(args) => commands::events(&args, output).await,
         ClientCommand::Verify(args) => commands::verify(&args, output).await,
         ClientCommand::Devices(args) => commands::devices(&args, output).await,
+        ClientCommand::Lease(command) => commands::lease(&command, output).await,
         ClientCommand::Policy(command) => commands::policy(&command, output).await,
         ClientCommand::Call(args) => commands::call(&args, output).await,
         ClientCommand::Explain(args) => commands::explain(&args, output).await,

@@ -81,6 +81,11 @@ fn drifted() -> Value {
     worker
 }
 
+fn lease() -> Value {
+    json!({"lease_id": "lease:7", "kind": "external", "holder": "engine", "devices": ["GPU-0"], "share": {"ways": 4}, "state": "held",
+        "used_by": null, "expires_at": null, "bound_to_connection": true})
+}
+
 /// What the fake answers: a result, or an error.
 fn answer(method: &str, params: &Value, asked: &[(String, Value)]) -> Result<Value, Value> {
     let process = json!({"pid": 4242, "ppid": 4240, "worker_id": "w1", "name": "llama-server", "cmdline": ["llama-server", "-m", "m.gguf"],
@@ -104,6 +109,9 @@ fn answer(method: &str, params: &Value, asked: &[(String, Value)]) -> Result<Val
         "worker_logs" => json!({"lines": [line("one"), line("two")], "truncated": false}),
         "device_list" => json!([device()]),
         "device_topology" => json!({"devices": [device()], "notes": ["why"], "source": "host"}),
+        "lease_list" => json!([lease()]),
+        "lease_acquire" => lease(),
+        "lease_release" => json!({}),
         "policy_list" => json!([{"name": "p", "description": "d", "source": "/etc/p.toml", "error": null}]),
         "policy_check" if params["text"].as_str().is_some_and(|text| text.contains("[worker]")) => super::policy_tests::checked(),
         "policy_explain" => super::policy_tests::explained(),
@@ -212,6 +220,15 @@ async fn commands_ask_what_the_contract_says() {
         ("call worker_list [1]", "worker_list", json!([1])),
         ("devices", "device_topology", Value::Null),
         ("devices --json", "device_list", Value::Null),
+        ("spawn --model m --lease lease:7", "worker_spawn", json!({"model": "m", "lease_id": "lease:7", "wait": "ready"})),
+        ("lease list", "lease_list", Value::Null),
+        ("lease release lease:7", "lease_release", json!({"lease_id": "lease:7"})),
+        ("lease acquire --device GPU-0 --holder e --ttl 1s", "lease_acquire", json!({"device": "GPU-0", "holder": "e", "ttl_ms": 1000})),
+        (
+            "lease acquire --device {\"count\":2} --holder e --queue --queue-timeout 2s",
+            "lease_acquire",
+            json!({"device": {"count": 2}, "holder": "e", "when_busy": "queue", "queue_timeout_ms": 2000}),
+        ),
         ("policy show p", "policy_show", json!({"name": "p"})),
         ("policy show p --resolved", "policy_explain", json!({"name": "p"})),
         ("policy explain p", "policy_explain", json!({"name": "p"})),

@@ -2,6 +2,7 @@
 //!
 //! Owns `HiveState`. Must never know HTTP or JSON-RPC.
 
+mod caller;
 #[cfg(test)]
 pub(crate) mod fake;
 mod workers;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::jobs::JobBoard;
 
+pub(crate) use caller::{Caller, Connection, Use};
 #[cfg(test)]
 pub(crate) use workers::Outcome;
 pub(crate) use workers::Workers;

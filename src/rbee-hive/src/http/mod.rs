@@ -15,6 +15,7 @@ mod jobs;
 mod peer;
 mod router;
 mod rpc;
+mod used;
 mod ws;
 
 pub(crate) use accept::{Listeners, serve};

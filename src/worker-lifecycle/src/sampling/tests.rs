@@ -109,6 +109,7 @@ fn worker(name: &str) -> (WorkerHandle, watch::Sender<WorkerView>) {
         resources: Resources::default(),
         unmeasured: vec![],
         verdict: None,
+        gpu_memory: None,
     };
     let view = watch::Sender::new(view);
     let (commands, _) = task::commands();

@@ -207,6 +207,7 @@ impl Worker {
             Command::ShowLimits { now, changed, shown } => self.show_limits(now, &changed, shown),
             Command::Freeze { tell } => self.freeze_by_request(tell),
             Command::Thaw { tell } => self.thaw_by_request(tell),
+            Command::Tell { text } => self.story.tell("device", "{}: {}", &[&self.id, &text]),
         }
     }
 

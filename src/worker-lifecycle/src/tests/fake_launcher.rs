@@ -16,7 +16,7 @@ type Ours = Channel<FromLauncher, ToLauncher>;
 
 /// What tests look at, and turn.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// Spawns that came.
     pub(super) spawns: AtomicUsize,
     /// Orders to forget a worker.
@@ -189,6 +189,13 @@ fn text(name: &str) -> Option<&'static str> {
         "shrinks" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"reclaim\"\n",
         "leaves" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"stop\"\n",
         "two" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\nmax_warm = 2\n",
+        "gpu" => {
+            "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnone = true\n[devices]\ngpus = \"leased\"\n"
+        }
+        "gpu-limited" => {
+            "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnone = true\n[devices]\ngpus = \"leased\"\n\
+             gpu_memory_max = { value = \"1GiB\", enforce = \"if_available\" }\n"
+        }
         "notify" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnotify = true\n",
         _ => return None,
     })

@@ -3,7 +3,7 @@
 mod fake_init;
 mod fake_launcher;
 pub(crate) mod forks;
-mod hive;
+pub(crate) mod hive;
 
 mod admission;
 mod ending;
@@ -11,6 +11,7 @@ mod explaining;
 mod figures;
 mod freezing;
 mod idling;
+mod leasing;
 mod reaching;
 mod starting;
 mod telling;

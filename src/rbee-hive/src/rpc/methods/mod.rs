@@ -6,6 +6,9 @@ mod discover;
 mod hive_drain;
 mod hive_info;
 mod hive_shutdown;
+mod lease_acquire;
+mod lease_list;
+mod lease_release;
 mod policy_check;
 mod policy_doctor;
 mod policy_explain;
@@ -56,6 +59,9 @@ pub(crate) const METHODS: &[Method] = &[
     UNSUBSCRIBE,
     device_list::METHOD,
     device_topology::METHOD,
+    lease_list::METHOD,
+    lease_acquire::METHOD,
+    lease_release::METHOD,
     policy_list::METHOD,
     policy_show::METHOD,
     policy_check::METHOD,
