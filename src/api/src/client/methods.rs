@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::{Client, ClientError, Deadline};
 use crate::{
-    Device, HiveInfo, LogPage, PolicyExplanation, PolicyInfo, PolicyJudgement, PolicyScore, PolicyText, Process, SpawnParams, WaitFor,
-    Worker, WorkerExplanation, WorkerHistory,
+    BelowUse, Device, HiveInfo, LogPage, PolicyExplanation, PolicyInfo, PolicyJudgement, PolicyScore, PolicyText, Process, SpawnParams,
+    Topology, WaitFor, Worker, WorkerExplanation, WorkerHistory,
 };
 
 /// What a wait with a time-out of the hive's may take beyond that before the client gives up.
@@ -78,6 +78,12 @@ impl Client {
         self.request("worker_verify", json!({"worker_id": worker_id})).await
     }
 
+    /// Changes limits of a running worker, all of them or none; `below_use` says what becomes of one below the present use.
+    pub async fn worker_update(&self, worker_id: &str, limits: &BTreeMap<String, Value>, below_use: BelowUse) -> Result<Worker> {
+        let reclaim = below_use == BelowUse::Reclaim;
+        self.request("worker_update", json!({"worker_id": worker_id, "limits": limits, "reclaim": reclaim})).await
+    }
+
     /// The last `tail` lines (200 where `None`) that are not older than `since` (RFC 3339).
     pub async fn worker_logs(&self, worker_id: &str, tail: Option<u64>, since: Option<&str>) -> Result<LogPage> {
         let mut params = json!({"worker_id": worker_id});
@@ -111,6 +117,11 @@ impl Client {
     /// CPUs and GPUs, as the hive's inventory describes them.
     pub async fn device_list(&self) -> Result<Vec<Device>> {
         self.request("device_list", Value::Null).await
+    }
+
+    /// The same with what could not be found out, and why.
+    pub async fn device_topology(&self) -> Result<Topology> {
+        self.request("device_topology", Value::Null).await
     }
 
     /// All policies.

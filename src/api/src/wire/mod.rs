@@ -10,7 +10,7 @@ mod spawn;
 mod verdict;
 mod worker;
 
-pub use device::Device;
+pub use device::{Device, DeviceMount, DevicePart, DeviceProcess, Topology};
 pub use error::{ErrorData, RpcError};
 pub use hive::{HiveCgroup, HiveInfo, HostFeature, PolicyInfo, PolicyText};
 pub use logs::{LogLine, LogPage};
@@ -19,6 +19,6 @@ pub use policy::{
     PolicyScore, PolicySetting, WorkerExplanation,
 };
 pub use resources::{MemoryEvents, MemoryKinds, PageFaults, Pressure, Resources, Stall, Stalls, Throttled, Unmeasured, WorkerHistory};
-pub use spawn::{SpawnParams, SpawnWait, WaitFor};
+pub use spawn::{BelowUse, SpawnParams, SpawnWait, WaitFor};
 pub use verdict::{KnownVerdict, Verdict, VerdictKind};
 pub use worker::{Cgroup, LimitValue, NotInForce, Process, Verified, Worker};

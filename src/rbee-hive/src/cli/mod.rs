@@ -38,6 +38,8 @@ pub(crate) enum ClientCommand {
     Rm(commands::RmArgs),
     /// Send a signal to a worker's own process
     Kill(commands::KillArgs),
+    /// Change limits of a running worker
+    Update(commands::UpdateArgs),
     /// Read a worker's sandbox back and compare it with its plan; fails where it differs
     Verify(commands::VerifyArgs),
     /// List CPUs and GPUs
@@ -99,6 +101,7 @@ async fn ask(command: ClientCommand, output: &mut Output<'_>) -> Result<(), CliE
         ClientCommand::Stop(args) => commands::stop(&args, output).await,
         ClientCommand::Rm(args) => commands::rm(&args, output).await,
         ClientCommand::Kill(args) => commands::kill(&args, output).await,
+        ClientCommand::Update(args) => commands::update(&args, output).await,
         ClientCommand::Verify(args) => commands::verify(&args, output).await,
         ClientCommand::Devices(args) => commands::devices(&args, output).await,
         ClientCommand::Policy(command) => commands::policy(&command, output).await,

@@ -65,6 +65,10 @@ fn ended() -> Value {
     worker
 }
 
+fn device() -> Value {
+    json!({"id": "GPU-0", "kind": "gpu", "name": "Simulated", "memory_bytes": 85_899_345_920_u64, "lease": "w1"})
+}
+
 fn drifted() -> Value {
     let mut worker = worker();
     worker["drift"] = json!(["the mount on / lacks ro"]);
@@ -93,7 +97,8 @@ fn answer(method: &str, params: &Value, asked: &[(String, Value)]) -> Result<Val
         "worker_process_list" => json!([process]),
         "worker_history" => history(),
         "worker_logs" => json!({"lines": [line("one"), line("two")], "truncated": false}),
-        "device_list" => json!([{"id": "GPU-0", "kind": "gpu", "name": "Simulated", "memory_bytes": 85_899_345_920_u64, "lease": "w1"}]),
+        "device_list" => json!([device()]),
+        "device_topology" => json!({"devices": [device()], "notes": ["why"], "source": "host"}),
         "policy_list" => json!([{"name": "p", "description": "d", "source": "/etc/p.toml", "error": null}]),
         "policy_check" if params["text"].as_str().is_some_and(|text| text.contains("[worker]")) => super::policy_tests::checked(),
         "policy_explain" => super::policy_tests::explained(),
@@ -190,7 +195,8 @@ async fn commands_ask_what_the_contract_says() {
         ("rm w1", "worker_delete", json!({"worker_id": "w1"})),
         ("kill w1 --signal SIGUSR1", "worker_signal", json!({"worker_id": "w1", "signal": "SIGUSR1"})),
         ("call worker_list [1]", "worker_list", json!([1])),
-        ("devices", "device_list", Value::Null),
+        ("devices", "device_topology", Value::Null),
+        ("devices --json", "device_list", Value::Null),
         ("policy show p", "policy_show", json!({"name": "p"})),
         ("policy show p --resolved", "policy_explain", json!({"name": "p"})),
         ("policy explain p", "policy_explain", json!({"name": "p"})),

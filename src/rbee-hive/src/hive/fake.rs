@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jsonrpsee::core::async_trait;
-use rbee_hive_policy::WorkerId;
-use rbee_hive_sandbox::protocol::{CgroupFacts, CgroupMode, Judgement, PolicyInfo, Resources};
+use rbee_hive_policy::{LimitKey, LimitValue, WorkerId};
+use rbee_hive_sandbox::protocol::{BelowUse, CgroupFacts, CgroupMode, Judgement, PolicyInfo, Resources};
 use rbee_hive_worker_lifecycle::{
     CgroupView, ErrorKind, Explanation, HistoryRange, LifecycleError, LogPage, PolicyExplanation, ProcessView, SpawnParams, WaitFor,
     WorkerFilter, WorkerHistory, WorkerState, WorkerView,
@@ -38,7 +38,7 @@ pub(crate) fn state() -> (Arc<HiveState>, Arc<FakeWorkers>) {
         workers: Arc::new(Arc::clone(&fake)),
         cgroup,
         host: BTreeMap::new(),
-        devices: Box::new(|| json!([{"name": "CPU-0"}])),
+        devices: Box::new(|| json!({"devices": [{"name": "CPU-0"}], "notes": ["no GPU"], "source": "test"})),
         jobs: JobBoard::new(rbee_hive_narration::Narrator::new(Arc::new(rbee_hive_narration::JobStreams::new()))),
         stopping: CancellationToken::new(),
     };
@@ -133,6 +133,9 @@ impl Workers for Arc<FakeWorkers> {
     }
     async fn verify(&self, id: &WorkerId) -> Outcome<WorkerView> {
         self.by_name("verify", id)
+    }
+    async fn update(&self, id: &WorkerId, _: BTreeMap<LimitKey, LimitValue>, below_use: BelowUse) -> Outcome<WorkerView> {
+        self.by_name(if below_use == BelowUse::Reclaim { "update with reclaim" } else { "update" }, id)
     }
     async fn logs(&self, _: &WorkerId, _: usize, _: Option<String>) -> Outcome<LogPage> {
         Ok(LogPage::default())

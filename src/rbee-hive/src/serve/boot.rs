@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use rbee_hive_devices::Inventory;
+use rbee_hive_devices::{Inventory, ObserverCache};
 
 use super::ServeError;
 use super::listen::{Bound, SocketAccess};
@@ -32,6 +32,7 @@ pub(super) struct Booted {
     pub(super) socket: PathBuf,
     pub(super) rules: AccessRules,
     pub(super) lock: HiveLock,
+    pub(super) observer: ObserverCache,
 }
 
 /// Brings a hive up; the order of the steps is told in [`super`].
@@ -49,6 +50,7 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     let launcher = launch::start_launcher(&launcher_start(&options, &places, account))?;
     // Before the drop: the file may be root's alone. It forks, which no threaded process may, and nobody is here but us.
     let inventory = launch::inventory(options.places.devices.as_deref())?;
+    let observer = launch::observer(&inventory);
 
     let lock = HiveLock::take(&places.state)?;
     let access = socket_access(&options, account)?;
@@ -65,7 +67,7 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     let (tcp, unix) = bound.listen()?;
     announce(address, &socket)?;
     let spawner = spawner_start(&options, (&config, sample_interval), (launcher, log_dir, inventory));
-    Ok(Booted { spawner, tcp, unix, socket, rules, lock })
+    Ok(Booted { spawner, tcp, unix, socket, rules, lock, observer })
 }
 
 fn check_loopback(ip: IpAddr) -> Result<(), ServeError> {

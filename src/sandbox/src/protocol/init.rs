@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use rbee_hive_policy::learn::Observations;
 
-use super::{Inside, IoBytes, Made, ProcessIo, Resources};
+use super::{Inside, IoBytes, Made, MemoryPressure, OomKills, ProcessIo, Resources};
 use crate::{SetupFailure, StoppedBy, Verdict};
 
 /// What the hive asks of an init.
@@ -126,6 +126,16 @@ pub enum FromInit {
     Notify {
         /// The datagram's text, `NAME=value` lines.
         text: String,
+    },
+    /// The worker is short of memory.
+    Pressure {
+        /// By what, and the figures.
+        pressure: MemoryPressure,
+    },
+    /// The kernel has killed processes of the worker for want of memory; whether it goes on is another matter.
+    OomKills {
+        /// How many, and whom.
+        kills: OomKills,
     },
     /// A part of what a watched worker did (`policy learn`); all parts come before the end.
     Observed {

@@ -6,6 +6,7 @@ mod explain;
 mod queries;
 mod seed;
 mod stop;
+mod update;
 mod verify;
 
 use std::collections::VecDeque;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use rbee_hive_devices::DeviceView;
+use rbee_hive_devices::{DeviceView, Observation, Topology};
 use rbee_hive_policy::WorkerId;
 use rbee_hive_sandbox::cgroup::unmeasured;
 use rbee_hive_sandbox::protocol::{FromLauncher, IoBytes, PolicyInfo, ProcessIo, ToLauncher};
@@ -148,7 +148,12 @@ impl WorkerSpawner {
 
     /// Every device with its holder.
     pub fn devices(&self) -> Vec<DeviceView> {
-        self.attached.as_ref().map(|a| a.inventory.views(&lock(&a.leases))).unwrap_or_default()
+        self.topology(&Observation::default()).devices
+    }
+
+    /// Every device with its holder and what was last seen of it, and what could not be found out.
+    pub fn topology(&self, seen: &Observation) -> Topology {
+        self.attached.as_ref().map(|a| a.inventory.topology(&lock(&a.leases), seen)).unwrap_or_default()
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod end;
 mod handle;
+mod limits;
+mod memory;
 mod run;
 mod story;
 mod verify;
@@ -19,7 +21,7 @@ use rbee_hive_sandbox::{StoppedBy, Verdict};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-pub(crate) use handle::{Command, Decision, Known, WorkerHandle};
+pub(crate) use handle::{Command, Decision, InForce, Known, WorkerHandle};
 pub(crate) use run::run;
 pub(crate) use story::Story;
 

@@ -105,6 +105,8 @@ impl Worker {
         match message {
             FromInit::Started { start_ticks } => self.executed(fds.pop(), start_ticks),
             FromInit::Notify { text } if text.lines().any(|l| l == "READY=1") => drop(self.notified.send_replace(true)),
+            FromInit::Pressure { pressure } => self.short_of_memory(pressure),
+            FromInit::OomKills { kills } => self.killed_for_want_of_memory(&kills),
             FromInit::SetupFailed(failure) => return Some(Verdict::SetupFailed(failure).into()),
             FromInit::ExecFailed { errno, message } => return Some(Verdict::ExecFailed { errno, message }.into()),
             FromInit::Ended { verdict: verdict @ Verdict::Unkillable { .. }, resources } => {
@@ -178,6 +180,7 @@ impl Worker {
         match command {
             Command::Stop { by, grace } => self.ask_to_stop(by, grace).await,
             Command::Signal { signal } => drop(self.link.send(&ToInit::Signal { signal }).await),
+            Command::ShowLimits { now, changed, shown } => self.show_limits(now, &changed, shown),
         }
     }
 

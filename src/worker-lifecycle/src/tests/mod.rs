@@ -11,3 +11,4 @@ mod explaining;
 mod figures;
 mod reaching;
 mod starting;
+mod updating;

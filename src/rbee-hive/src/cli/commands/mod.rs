@@ -19,6 +19,7 @@ mod rm;
 mod spawn;
 mod status;
 mod stop;
+mod update;
 mod values;
 mod verify;
 mod wait;
@@ -43,6 +44,7 @@ pub(super) use rm::{RmArgs, rm};
 pub(super) use spawn::{SpawnArgs, spawn};
 pub(super) use status::{StatusArgs, status};
 pub(super) use stop::{StopArgs, stop};
+pub(super) use update::{UpdateArgs, update};
 pub(super) use verify::{VerifyArgs, verify};
 pub(super) use wait::{WaitArgs, wait};
 

@@ -56,7 +56,8 @@ fn identity(worker: &Worker) -> Vec<(&'static str, Option<String>)> {
     ]
 }
 
-fn limits(worker: &Worker) -> String {
+/// Limits against use.
+pub(crate) fn limits(worker: &Worker) -> String {
     let rows = worker.limits.iter().map(|(name, value)| vec![clean(name), allowed(name, value), in_use(name, value, &worker.resources)]);
     table(&LIMIT_COLUMNS, rows.collect(), 2)
 }
@@ -69,6 +70,7 @@ fn is_bytes(name: &str) -> bool {
 fn allowed(name: &str, value: &LimitValue) -> String {
     match value {
         LimitValue::Count(n) if is_bytes(name) => bytes(*n),
+        LimitValue::Count(n) if name == "cpu_burst" => format!("{n} us"),
         LimitValue::Text(text) if text == "max" => "no limit".into(),
         other => clean(&other.to_string()),
     }

@@ -1,6 +1,7 @@
 //! The methods, one a file, and their table: what is not in it does not exist.
 
 mod device_list;
+mod device_topology;
 mod discover;
 mod hive_drain;
 mod hive_info;
@@ -21,6 +22,7 @@ mod worker_signal;
 mod worker_spawn;
 mod worker_status;
 mod worker_stop;
+mod worker_update;
 mod worker_verify;
 mod worker_wait;
 
@@ -43,7 +45,9 @@ pub(crate) const METHODS: &[Method] = &[
     worker_process_list::METHOD,
     worker_history::METHOD,
     worker_verify::METHOD,
+    worker_update::METHOD,
     device_list::METHOD,
+    device_topology::METHOD,
     policy_list::METHOD,
     policy_show::METHOD,
     policy_check::METHOD,
