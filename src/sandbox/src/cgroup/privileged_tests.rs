@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::detect::{self, Layout, Version};
 use super::removal::Removal;
-use super::{CgroupError, Leaves, Tree, read_resources};
+use super::{CgroupError, Descriptors, LeafReader, Leaves, Tree, read_resources};
 use crate::protocol::CgroupMode;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -341,6 +341,30 @@ fn counters_are_read_by_descriptors_and_below_the_mounts_alike() {
     if !f.tree.unenforceable().contains_key(&LimitKey::PidsMax) {
         assert_eq!(by_fd.pids_current, Some(0));
     }
+    f.end();
+}
+
+#[test]
+fn kept_descriptors_read_what_paths_do_and_hold_no_leaf_back() {
+    let Some(f) = fixture("kept", |_| ()) else { return };
+    let leaves = f.tree.make_leaves(&id("k"), &Limits::new(), &[node("/dev/null", 3)]).unwrap();
+    let (facts, path) = (std::sync::Arc::new(f.tree.facts()), leaves.path.clone().unwrap());
+    let budget = Descriptors::new(64);
+    let mut reader = LeafReader::new(std::sync::Arc::clone(&facts), &path, std::sync::Arc::clone(&budget));
+    let before = reader.read();
+    let left = budget.left();
+    assert!(left < 64, "{before:?}");
+    assert!(status(f.shell(&leaves, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done")).success());
+    until("the shell's end", || !leaves.worker_leaf().populated().unwrap());
+    let after = reader.read();
+    assert!(after.cpu_usage_usec > before.cpu_usage_usec, "{before:?} {after:?}");
+    assert_eq!(after.page_faults, read_resources(&facts, &path).page_faults);
+    assert_eq!(budget.left(), left, "nothing was opened again");
+    assert_eq!(f.tree.remove_leaves(&id("k")), Removal::Done);
+    assert_eq!((reader.read(), budget.left()), (Default::default(), 64), "what is gone has no figures");
+    let leaves = f.tree.make_leaves(&id("k"), &Limits::new(), &[node("/dev/null", 3)]).unwrap();
+    assert!(reader.read().cpu_usage_usec < after.cpu_usage_usec, "the next one of that name begins anew");
+    drop((reader, leaves));
     f.end();
 }
 
