@@ -26,6 +26,8 @@ mod tree;
 mod values;
 
 #[cfg(test)]
+mod pressure_tests;
+#[cfg(test)]
 mod privileged_tests;
 
 pub use check::belongs;
