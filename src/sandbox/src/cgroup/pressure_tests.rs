@@ -12,7 +12,7 @@ const TMPFS: i64 = 0x0102_1994;
 fn a_leaf_whose_tasks_wait_for_memory_says_so_with_or_without_the_controller_on_v2() {
     let Some(f) = fixture("stall", |_| ()) else { return };
     let directory = tempfile::tempdir().unwrap();
-    let on_disk = rustix::fs::statfs(directory.path()).is_ok_and(|fs| fs.f_type as i64 != TMPFS);
+    let on_disk = rustix::fs::statfs(directory.path()).is_ok_and(|fs| fs.f_type != TMPFS);
     if f.tree.tells_stalls().is_err() || f.tree.unenforceable().contains_key(&LimitKey::MemoryMax) || !on_disk {
         eprintln!("SKIPPED: needs pressure stall information, the memory controller and a temporary directory on a disk");
         return f.end();
