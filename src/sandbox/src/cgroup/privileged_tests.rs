@@ -19,13 +19,13 @@ use crate::protocol::CgroupMode;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A tree that is destroyed, and checked for leaving nothing, when its test ends well.
-struct Fixture {
-    tree: Tree,
+pub(super) struct Fixture {
+    pub(super) tree: Tree,
     dirs: Vec<PathBuf>,
 }
 
 /// The tree of a test in the host's layout, changed by `change`; `None`, said aloud, where it cannot run.
-fn fixture(test: &str, change: impl FnOnce(&mut Layout)) -> Option<Fixture> {
+pub(super) fn fixture(test: &str, change: impl FnOnce(&mut Layout)) -> Option<Fixture> {
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED: needs root");
         return None;
@@ -51,7 +51,7 @@ fn legacy(layout: &mut Layout) {
 }
 
 impl Fixture {
-    fn end(mut self) {
+    pub(super) fn end(mut self) {
         assert_eq!(self.tree.destroy(), Vec::<String>::new());
         for dir in &self.dirs {
             assert!(!dir.exists(), "{} is left", dir.display());
@@ -64,7 +64,7 @@ impl Fixture {
     }
 
     /// A shell that enters the worker's leaf everywhere and then runs `script`.
-    fn shell(&self, leaves: &Leaves, script: &str) -> Command {
+    pub(super) fn shell(&self, leaves: &Leaves, script: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("for d in \"$@\"; do echo 0 > \"$d/cgroup.procs\" || exit 99; done\n{script}"), "sh"]);
         command.args(self.dirs_of(leaves.path.as_deref().unwrap()));
@@ -73,16 +73,16 @@ impl Fixture {
     }
 }
 
-fn id(name: &str) -> WorkerId {
+pub(super) fn id(name: &str) -> WorkerId {
     WorkerId::parse(name).unwrap()
 }
 
-fn node(path: &str, minor: u32) -> DeviceNode {
+pub(super) fn node(path: &str, minor: u32) -> DeviceNode {
     let access = DeviceAccess { read: true, write: true, mknod: false };
     DeviceNode { path: path.into(), kind: DeviceKind::Char, major: 1, minor, access }
 }
 
-fn limits(of: &[(LimitKey, LimitValue)], enforce: Enforce) -> Limits {
+pub(super) fn limits(of: &[(LimitKey, LimitValue)], enforce: Enforce) -> Limits {
     of.iter().map(|(k, v)| (*k, PlannedLimit { value: v.clone(), enforce })).collect()
 }
 
@@ -98,7 +98,7 @@ fn file(fixture: &Fixture, path: &str, names: &[&str]) -> String {
         .to_owned()
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "not in time: {what}");
@@ -106,7 +106,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn status(mut command: Command) -> ExitStatus {
+pub(super) fn status(mut command: Command) -> ExitStatus {
     command.stdout(Stdio::null()).status().unwrap()
 }
 
