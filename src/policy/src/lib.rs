@@ -14,13 +14,14 @@ mod file;
 mod id;
 pub mod learn;
 mod limit;
+mod oom;
 mod origin;
 mod plan;
 mod request;
 mod seccomp;
 pub mod units;
 
-pub use compile::{PLAN_VERSION, Violation, compile};
+pub use compile::{PLAN_VERSION, Violation, compile, update};
 pub use facts::{Ability, HostFacts};
 pub use file::{
     CredentialsSection, DevicesSection, EnvironmentSection, FilesystemSection, Gpus, GrantedCapability, LandlockMode, LandlockSection,
@@ -28,7 +29,8 @@ pub use file::{
     SeccompSection, Setting, WorkerSection,
 };
 pub use id::{InvalidWorkerId, WorkerId};
-pub use limit::{InvalidLimit, LimitKey, LimitValue, Limits, PlannedLimit};
+pub use limit::{BlockLimits, InvalidLimit, InvalidNamed, IoBounds, LimitKey, LimitValue, Limits, PageLimits, PlannedLimit, RegionLimits};
+pub use oom::{InvalidTrigger, OnOom, PressurePlan, StallTrigger};
 pub use origin::{Origin, Origins, Traced};
 pub use plan::{
     Bind, BindSource, Credentials, DeviceAccess, DeviceKind, DeviceNode, Enforce, Ids, IoClass, LandlockPlan, NetworkMode, NotInForce,

@@ -5,6 +5,7 @@ mod error;
 mod hive;
 mod logs;
 mod policy;
+mod resources;
 mod spawn;
 mod verdict;
 mod worker;
@@ -17,6 +18,7 @@ pub use policy::{
     ExplainedLimit, Exposure, ExposurePoint, JudgedAs, JudgedSetting, PolicyCheck, PolicyExplanation, PolicyFinding, PolicyJudgement,
     PolicyScore, PolicySetting, WorkerExplanation,
 };
-pub use spawn::{SpawnParams, SpawnWait, WaitFor};
+pub use resources::{MemoryEvents, MemoryKinds, PageFaults, Pressure, Resources, Stall, Stalls, Throttled, Unmeasured, WorkerHistory};
+pub use spawn::{BelowUse, SpawnParams, SpawnWait, WaitFor};
 pub use verdict::{KnownVerdict, Verdict, VerdictKind};
-pub use worker::{Cgroup, LimitValue, NotInForce, Process, Resources, Verified, Worker};
+pub use worker::{Cgroup, LimitValue, NotInForce, Process, Verified, Worker};

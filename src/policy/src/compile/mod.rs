@@ -1,15 +1,18 @@
 //! Policy, request and host facts to a plan. Pure: the same input gives the same plan.
 
 mod env;
+mod host;
 mod landlock;
 mod limits;
 mod process;
 mod template;
+mod update;
 
 use std::path::{Path, PathBuf};
 
 pub(crate) use env::{check_home, is_device_variable, is_loader_variable, valid_variable};
 pub(crate) use template::{check_template, takes_no_part};
+pub use update::update;
 
 use crate::file::{MaySet, Policy};
 use crate::{Bind, BindSource, Command, Credentials, HostFacts, NotInForce, Readiness, SandboxPlan, TmpNodes, WorkerRequest};
@@ -116,6 +119,8 @@ pub fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> R
         port,
         socket,
         verify: policy.verify,
+        on_oom: policy.worker.on_oom,
+        pressure: policy.pressure,
         not_in_force,
         watch: None,
     })

@@ -28,6 +28,8 @@ pub(crate) enum ClientCommand {
     Ps(commands::PsArgs),
     /// Show what a worker has printed
     Logs(commands::LogsArgs),
+    /// Plot a worker's memory, CPU, IO and pressure of the last ten minutes
+    History(commands::HistoryArgs),
     /// Wait until a worker is ready or has ended
     Wait(commands::WaitArgs),
     /// Stop a worker; returns when everything is taken back
@@ -36,6 +38,8 @@ pub(crate) enum ClientCommand {
     Rm(commands::RmArgs),
     /// Send a signal to a worker's own process
     Kill(commands::KillArgs),
+    /// Change limits of a running worker
+    Update(commands::UpdateArgs),
     /// Read a worker's sandbox back and compare it with its plan; fails where it differs
     Verify(commands::VerifyArgs),
     /// List CPUs and GPUs
@@ -92,10 +96,12 @@ async fn ask(command: ClientCommand, output: &mut Output<'_>) -> Result<(), CliE
         ClientCommand::Status(args) => commands::status(&args, output).await,
         ClientCommand::Ps(args) => commands::ps(&args, output).await,
         ClientCommand::Logs(args) => commands::logs(&args, output).await,
+        ClientCommand::History(args) => commands::history(&args, output).await,
         ClientCommand::Wait(args) => commands::wait(&args, output).await,
         ClientCommand::Stop(args) => commands::stop(&args, output).await,
         ClientCommand::Rm(args) => commands::rm(&args, output).await,
         ClientCommand::Kill(args) => commands::kill(&args, output).await,
+        ClientCommand::Update(args) => commands::update(&args, output).await,
         ClientCommand::Verify(args) => commands::verify(&args, output).await,
         ClientCommand::Devices(args) => commands::devices(&args, output).await,
         ClientCommand::Policy(command) => commands::policy(&command, output).await,

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jsonrpsee::core::async_trait;
-use rbee_hive_policy::WorkerId;
-use rbee_hive_sandbox::protocol::{CgroupFacts, CgroupMode, Judgement, PolicyInfo, Resources};
+use rbee_hive_policy::{LimitKey, LimitValue, WorkerId};
+use rbee_hive_sandbox::protocol::{BelowUse, CgroupFacts, CgroupMode, Judgement, PolicyInfo, Resources};
 use rbee_hive_worker_lifecycle::{
-    CgroupView, ErrorKind, Explanation, LifecycleError, LogPage, PolicyExplanation, ProcessView, SpawnParams, WaitFor, WorkerFilter,
-    WorkerState, WorkerView,
+    CgroupView, ErrorKind, Explanation, HistoryRange, LifecycleError, LogPage, PolicyExplanation, ProcessView, SpawnParams, WaitFor,
+    WorkerFilter, WorkerHistory, WorkerState, WorkerView,
 };
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -69,6 +69,7 @@ fn view(id: &str) -> WorkerView {
         drift: vec![],
         verified: None,
         resources: Resources::default(),
+        unmeasured: vec![],
         verdict: None,
     }
 }
@@ -133,8 +134,15 @@ impl Workers for Arc<FakeWorkers> {
     async fn verify(&self, id: &WorkerId) -> Outcome<WorkerView> {
         self.by_name("verify", id)
     }
+    async fn update(&self, id: &WorkerId, _: BTreeMap<LimitKey, LimitValue>, below_use: BelowUse) -> Outcome<WorkerView> {
+        self.by_name(if below_use == BelowUse::Reclaim { "update with reclaim" } else { "update" }, id)
+    }
     async fn logs(&self, _: &WorkerId, _: usize, _: Option<String>) -> Outcome<LogPage> {
         Ok(LogPage::default())
+    }
+    async fn history(&self, id: &WorkerId, range: HistoryRange) -> Outcome<WorkerHistory> {
+        self.by_name(&format!("history since {:?} of {:?} points", range.since.map(|s| s.to_string()), range.max_points), id)?;
+        Ok(WorkerHistory { worker_id: id.to_string(), ..WorkerHistory::default() })
     }
     async fn policy_list(&self) -> Outcome<Vec<PolicyInfo>> {
         Ok(vec![])

@@ -1,13 +1,10 @@
 //! The parameters of a spawn.
 
-use std::collections::BTreeMap;
-
 use rbee_hive_devices::DeviceSpec;
-use rbee_hive_policy::{LimitKey, LimitValue};
 use rbee_hive_worker_lifecycle::{SpawnParams, WaitFor};
 use serde_json::Value;
 
-use super::{Fields, Param, Refusal};
+use super::{Fields, LIMITS, Param, Refusal, parse_limits};
 
 /// Most bytes of model, arguments, environment and labels together: a request must fit one datagram to the launcher.
 const MAX_TEXT: usize = 120 * 1024;
@@ -20,7 +17,7 @@ pub(crate) const SPAWN_PARAMS: &[Param] = &[
     Param::optional("policy", r#"{"type":"string","default":"default"}"#),
     Param::optional("args", r#"{"type":"array","items":{"type":"string"}}"#),
     Param::optional("env", r#"{"type":"object","additionalProperties":{"type":"string"}}"#),
-    Param::optional("limits", r#"{"type":"object","additionalProperties":{"type":["integer","number","string"]}}"#),
+    Param::optional("limits", LIMITS),
     Param::optional("labels", r#"{"type":"object","additionalProperties":{"type":"string"}}"#),
     Param::optional("wait", r#"{"enum":["ready","started"],"default":"ready"}"#),
 ];
@@ -47,18 +44,6 @@ fn parse_device(fields: &mut Fields) -> Result<DeviceSpec, Refusal> {
     let given: Option<Value> = fields.take("device")?;
     let Some(given) = given else { return Ok(DeviceSpec::Auto) };
     DeviceSpec::parse(&given).map_err(|e| Refusal::params("device", e.to_string()))
-}
-
-fn parse_limits(fields: &mut Fields) -> Result<BTreeMap<LimitKey, LimitValue>, Refusal> {
-    let given: BTreeMap<String, Value> = fields.take("limits")?.unwrap_or_default();
-    let mut limits = BTreeMap::new();
-    for (name, value) in given {
-        let field = format!("limits.{name}");
-        let key = LimitKey::from_name(&name).map_err(|e| Refusal::params(&field, e.to_string()))?;
-        let value = key.parse_value(&value).map_err(|e| Refusal::params(&field, e.to_string()))?;
-        limits.insert(key, value);
-    }
-    Ok(limits)
 }
 
 fn spawn_wait(text: &str) -> Result<WaitFor, Refusal> {

@@ -14,6 +14,7 @@ mod directories;
 mod inspect;
 mod judge;
 mod ledger;
+mod memory;
 mod pace;
 mod policies;
 mod resolve;
@@ -22,6 +23,7 @@ mod spawn;
 mod start;
 mod trust;
 mod uids;
+mod update;
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;

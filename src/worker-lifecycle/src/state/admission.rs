@@ -9,6 +9,8 @@ pub(crate) enum Ask {
     Stop,
     /// A signal to its own process.
     Signal,
+    /// Other limits.
+    Update,
 }
 
 /// The answer.
@@ -31,6 +33,9 @@ pub(crate) fn may(ask: Ask, state: WorkerState, pid: Option<i32>) -> Permit {
         Ask::Stop => Permit::Go,
         Ask::Signal if ended || pid.is_none() => Permit::No,
         Ask::Signal => Permit::Go,
+        // Until its program runs, its init has limits of its own still to set; one on its way to its end needs none.
+        Ask::Update if ended || state == WorkerState::Stopping || pid.is_none() => Permit::No,
+        Ask::Update => Permit::Go,
     }
 }
 
@@ -88,6 +93,15 @@ mod tests {
             assert_eq!(may(Ask::Signal, state, None), Permit::No, "{state:?} has no process");
             let ended = matches!(state, WorkerState::Stopped | WorkerState::Failed);
             assert_eq!(may(Ask::Signal, state, Some(7)), if ended { Permit::No } else { Permit::Go }, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn limits_are_changed_of_what_runs_and_is_not_being_stopped() {
+        for state in STATES {
+            assert_eq!(may(Ask::Update, state, None), Permit::No, "{state:?} has no process");
+            let over = matches!(state, WorkerState::Stopping | WorkerState::Stopped | WorkerState::Failed);
+            assert_eq!(may(Ask::Update, state, Some(7)), if over { Permit::No } else { Permit::Go }, "{state:?}");
         }
     }
 

@@ -67,6 +67,7 @@ impl Worker {
             start_ticks: self.known.start_ticks.get().copied(),
             link: Arc::clone(&self.link),
             launcher: self.tools.launcher.clone(),
+            in_force: Arc::clone(&self.known.in_force),
         };
         let (tell, reports) = mpsc::channel(1);
         let (ask, requests) = mpsc::channel(MAX_REQUESTS);

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
-use rbee_hive_policy::{Command, HostFacts, Policy, SandboxPlan, WorkerRequest, compile};
+use rbee_hive_policy::{Command, Enforce, HostFacts, LimitKey, LimitValue, PlannedLimit, Policy, SandboxPlan, WorkerRequest, compile};
 use rbee_hive_sandbox::launcher::HiveChannel;
-use rbee_hive_sandbox::protocol::{Channel, FromLauncher, LaunchError, LaunchErrorKind, PolicyTexts, ProgramSeen, ToLauncher};
+use rbee_hive_sandbox::protocol::{BelowUse, Channel, FromLauncher, LaunchError, LaunchErrorKind, PolicyTexts, ProgramSeen, ToLauncher};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use super::fake_init::FakeInit;
@@ -90,6 +90,17 @@ impl Launcher {
                     self.seen.killed.fetch_add(1, Ordering::SeqCst);
                     continue;
                 }
+                ToLauncher::Update { seq, limits, below_use, .. } => match (limits.get(&LimitKey::PidsMax), below_use) {
+                    // One task is used, as far as this launcher knows.
+                    (Some(LimitValue::Count(1)), BelowUse::Refuse) => {
+                        FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::NotAllowedNow) }
+                    }
+                    _ => {
+                        let required = |value| PlannedLimit { value, enforce: Enforce::Required };
+                        let limits = limits.into_iter().map(|(key, value)| (key, required(value))).collect();
+                        FromLauncher::Updated { seq, limits, not_in_force: vec![] }
+                    }
+                },
                 ToLauncher::Ports { .. } => continue,
                 ToLauncher::Inspect { seq, .. } => FromLauncher::Inspected { seq, program: ProgramSeen::default() },
                 ToLauncher::Shutdown => {

@@ -4,6 +4,7 @@
 
 mod devices;
 mod explanation;
+mod history;
 mod hive;
 mod matrix;
 mod policies;
@@ -15,10 +16,11 @@ mod workers;
 
 pub(super) use devices::topology;
 pub(super) use explanation::{explanation, judgement};
+pub(super) use history::{PLOT_WIDTH, history};
 pub(super) use hive::hive;
 pub(super) use policies::policies;
 pub(super) use policy::{findings, origins, resolved, score_line, score_points};
-pub(super) use status::status;
+pub(super) use status::{limits, status};
 pub(super) use verified::verified;
 pub(super) use workers::{ended, started, workers};
 

@@ -14,6 +14,7 @@ mod policy_score;
 mod policy_show;
 mod worker_delete;
 mod worker_explain;
+mod worker_history;
 mod worker_list;
 mod worker_logs;
 mod worker_process_list;
@@ -21,6 +22,7 @@ mod worker_signal;
 mod worker_spawn;
 mod worker_status;
 mod worker_stop;
+mod worker_update;
 mod worker_verify;
 mod worker_wait;
 
@@ -41,7 +43,9 @@ pub(crate) const METHODS: &[Method] = &[
     worker_signal::METHOD,
     worker_logs::METHOD,
     worker_process_list::METHOD,
+    worker_history::METHOD,
     worker_verify::METHOD,
+    worker_update::METHOD,
     device_list::METHOD,
     device_topology::METHOD,
     policy_list::METHOD,
@@ -61,6 +65,9 @@ pub(crate) const METHODS: &[Method] = &[
 const WORKER_ID: &str = r#"{"type":"string","pattern":"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"}"#;
 /// Schema of a length of time in milliseconds, or another natural number.
 const NATURAL: &str = r#"{"type":"integer","minimum":0}"#;
+
+/// Schema of a moment.
+const TIME: &str = r#"{"type":"string","format":"date-time"}"#;
 
 /// A value as an answer.
 fn answer(value: &impl Serialize) -> Answer {

@@ -5,6 +5,7 @@ pub(super) mod binary;
 pub(super) mod devices;
 pub(super) mod identity;
 pub(super) mod idmap;
+pub(super) mod limits;
 pub(super) mod model;
 pub(super) mod paths;
 pub(super) mod rootfs;
