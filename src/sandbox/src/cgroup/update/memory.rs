@@ -5,7 +5,7 @@
 //! kills nobody, brings the use down before.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rbee_hive_policy::{LimitKey, Limits};
 
@@ -19,8 +19,10 @@ use super::{BelowUse, Cause, Failed, Run};
 
 /// What one write asks the kernel to reclaim, bytes: small enough that none of them lasts.
 const STEP: u64 = 64 << 20;
-/// Writes in a row that may gain nothing.
-const IN_VAIN: usize = 3;
+/// Writes in a row that may gain nothing: what is being read or written back at the moment is to be had a moment later.
+const IN_VAIN: usize = 12;
+/// Pause after one that did.
+const MOMENT: Duration = Duration::from_millis(25);
 
 /// Bounds of v1; `None` is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -170,7 +172,12 @@ impl Run<'_> {
                 other => other?,
             }
             let after = used(bound)?;
-            in_vain = if after < now { 0 } else { in_vain + 1 };
+            if after < now {
+                in_vain = 0;
+            } else {
+                in_vain += 1;
+                std::thread::sleep(MOMENT);
+            }
             now = after;
         }
         Ok(())
