@@ -9,8 +9,9 @@ mod wire;
 
 pub use client::{Client, ClientError, Deadline, Endpoint, InvalidEndpoint, MAX_ANSWER_BYTES};
 pub use wire::{
-    BelowUse, Cgroup, Device, ErrorData, ExplainedLimit, Exposure, ExposurePoint, HiveCgroup, HiveInfo, HostFeature, JudgedAs,
-    JudgedSetting, KnownVerdict, LimitValue, LogLine, LogPage, NotInForce, PolicyCheck, PolicyExplanation, PolicyFinding, PolicyInfo,
-    PolicyJudgement, PolicyScore, PolicySetting, PolicyText, Process, Resources, RpcError, SpawnParams, SpawnWait, Verdict, VerdictKind,
-    Verified, WaitFor, Worker, WorkerExplanation,
+    BelowUse, Cgroup, Device, DeviceMount, DevicePart, DeviceProcess, ErrorData, ExplainedLimit, Exposure, ExposurePoint, HiveCgroup,
+    HiveInfo, HostFeature, JudgedAs, JudgedSetting, KnownVerdict, LimitValue, LogLine, LogPage, MemoryEvents, MemoryKinds, NotInForce,
+    PageFaults, PolicyCheck, PolicyExplanation, PolicyFinding, PolicyInfo, PolicyJudgement, PolicyScore, PolicySetting, PolicyText,
+    Pressure, Process, Resources, RpcError, SpawnParams, SpawnWait, Stall, Stalls, Throttled, Topology, Unmeasured, Verdict, VerdictKind,
+    Verified, WaitFor, Worker, WorkerExplanation, WorkerHistory,
 };

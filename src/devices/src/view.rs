@@ -1,11 +1,13 @@
 //! Devices as clients see them.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
-use crate::{Inventory, LeaseTable, Vendor};
+use crate::{DriverMount, Gpu, GpuObservation, GpuProcess, Inventory, LeaseTable, Mig, NumaNode, Observation, Vendor};
 
-/// One line of `device_list`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// One line of `device_list`. What is not known, or does not apply, is `None` or empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DeviceView {
     /// `CPU-0`, `GPU-0`.
     pub id: String,
@@ -17,54 +19,112 @@ pub struct DeviceView {
     pub uuid: Option<String>,
     /// Who made it.
     pub vendor: Option<Vendor>,
+    /// Kernel driver, with its version where it tells one.
+    pub driver: Option<String>,
     /// PCI address.
     pub pci: Option<String>,
+    /// The number that its own node ends in.
+    pub minor: Option<u32>,
     /// NUMA node.
     pub numa_node: Option<u32>,
     /// Bytes of memory.
     pub memory_bytes: Option<u64>,
+    /// Bytes of memory in use, by whomever.
+    pub memory_used_bytes: Option<u64>,
     /// CPUs, in list format.
     pub cpus: Option<String>,
     /// CPUs that share a core, in list format, one entry for each core that has more than one.
     pub smt_siblings: Vec<String>,
+    /// Packages (sockets) that the CPUs are in.
+    pub packages: Vec<u32>,
+    /// From these CPUs to the memory of each node, by its number; 10 is its own.
+    pub distances: BTreeMap<u32, u32>,
+    /// Whether it stands for placement alone: a simulation's CPUs that this host lacks.
+    pub placement_only: bool,
     /// Device nodes.
     pub nodes: Vec<String>,
+    /// Files of the driver that a worker gets to see.
+    pub mounts: Vec<DriverMount>,
+    /// Ways to other GPUs, by their names: `nvlink`, `xgmi`, `pix`, `pxb`, `phb`, `node`, `sys`.
+    pub links: BTreeMap<String, String>,
+    /// Which part of a GPU it is.
+    pub mig: Option<Mig>,
+    /// Whether it is cut into parts, which are leased instead.
+    pub partitioned: bool,
+    /// Processes on it; `None` where the driver lists none or was not asked.
+    pub processes: Option<Vec<GpuProcess>>,
+    /// Why it does not answer; `None` where it does, or was not asked.
+    pub silent: Option<String>,
     /// Who holds it.
     pub lease: Option<String>,
+}
+
+/// Everything about this host's devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Topology {
+    /// As in `device_list`.
+    pub devices: Vec<DeviceView>,
+    /// What could not be found out, and why.
+    pub notes: Vec<String>,
+    /// `host`, or the simulation's file.
+    pub source: String,
 }
 
 impl Inventory {
     /// Every device, with its holder.
     pub fn views(&self, leases: &LeaseTable) -> Vec<DeviceView> {
-        let cpus = self.nodes.iter().map(|n| DeviceView {
-            id: format!("CPU-{}", n.id),
+        self.topology(leases, &Observation::default()).devices
+    }
+
+    /// Every device with its holder and what was last seen of it, and the notes.
+    pub fn topology(&self, leases: &LeaseTable, seen: &Observation) -> Topology {
+        let cpus = self.nodes.iter().map(|n| self.cpu_view(n));
+        let gpus = self.gpus.iter().map(|g| {
+            let lease = leases.holder(g.index).map(str::to_owned);
+            DeviceView { lease, ..gpu_view(g, seen.gpus.get(&g.index)) }
+        });
+        Topology { devices: cpus.chain(gpus).collect(), notes: self.notes.clone(), source: self.source.clone() }
+    }
+
+    fn cpu_view(&self, node: &NumaNode) -> DeviceView {
+        let own = crate::inventory::numbers(&node.cpus);
+        let packages = self.packages.iter().filter(|(_, cpus)| !crate::inventory::numbers(cpus).is_disjoint(&own));
+        DeviceView {
+            id: format!("CPU-{}", node.id),
             kind: "cpu",
-            name: None,
-            uuid: None,
-            vendor: None,
-            pci: None,
-            numa_node: Some(n.id),
-            memory_bytes: n.memory_bytes,
-            cpus: Some(n.cpus.clone()),
-            smt_siblings: n.smt_siblings.clone(),
-            nodes: vec![],
-            lease: None,
-        });
-        let gpus = self.gpus.iter().map(|g| DeviceView {
-            id: format!("GPU-{}", g.index),
-            kind: "gpu",
-            name: Some(g.name.clone()),
-            uuid: g.uuid.clone(),
-            vendor: Some(g.vendor),
-            pci: g.pci.clone(),
-            numa_node: g.numa_node,
-            memory_bytes: g.memory_bytes,
-            cpus: None,
-            smt_siblings: vec![],
-            nodes: g.nodes.iter().map(|n| n.display().to_string()).collect(),
-            lease: leases.holder(g.index).map(str::to_owned),
-        });
-        cpus.chain(gpus).collect()
+            numa_node: Some(node.id),
+            memory_bytes: node.memory_bytes,
+            cpus: Some(node.cpus.clone()),
+            smt_siblings: node.smt_siblings.clone(),
+            packages: packages.map(|(package, _)| *package).collect(),
+            distances: self.distances.get(&node.id).cloned().unwrap_or_default(),
+            placement_only: self.placement_only.contains(&node.id),
+            ..DeviceView::default()
+        }
+    }
+}
+
+fn gpu_view(gpu: &Gpu, seen: Option<&GpuObservation>) -> DeviceView {
+    DeviceView {
+        id: format!("GPU-{}", gpu.index),
+        kind: "gpu",
+        name: Some(gpu.name.clone()),
+        uuid: gpu.uuid.clone(),
+        vendor: Some(gpu.vendor),
+        driver: gpu.driver.clone(),
+        pci: gpu.pci.clone(),
+        minor: gpu.minor(),
+        numa_node: gpu.numa_node,
+        memory_bytes: gpu.memory_bytes,
+        memory_used_bytes: seen.and_then(|s| s.memory_used_bytes),
+        nodes: gpu.nodes.iter().map(|n| n.display().to_string()).collect(),
+        mounts: gpu.mounts.clone(),
+        links: gpu.links.iter().map(|(other, link)| (format!("GPU-{other}"), link.clone())).collect(),
+        mig: gpu.mig.clone(),
+        partitioned: gpu.partitioned,
+        processes: seen.and_then(|s| s.processes.clone()),
+        silent: seen.and_then(|s| s.silent.clone()),
+        ..DeviceView::default()
     }
 }
 
@@ -92,5 +152,21 @@ mod tests {
             (gpus[1]["id"].as_str(), gpus[1]["lease"].as_str(), gpus[1]["vendor"].as_str()),
             (Some("GPU-1"), Some("w1"), Some("amd"))
         );
+    }
+
+    #[test]
+    fn a_view_has_distances_packages_links_and_what_was_last_seen() {
+        let nodes = "[[node]]\nid = 0\ncpus = \"0\"\ndistances = { 0 = 10, 1 = 21 }\npackage = 3\n[[node]]\nid = 1\ncpus = \"60000\"\nsimulated = true\n";
+        let gpus = "[[gpu]]\nindex = 0\nvendor = \"nvidia\"\nnodes = [\"/dev/nvidia7\"]\nlinks = { 1 = \"nvlink\" }\n";
+        let host = Inventory::from_simulation(&format!("{nodes}{gpus}"), "d.toml").unwrap();
+        let seen = GpuObservation { silent: None, memory_used_bytes: Some(5), processes: Some(vec![]), xids: vec![] };
+        let seen = Observation { gpus: [(0, seen)].into() };
+        let told = host.topology(&LeaseTable::default(), &seen);
+        assert_eq!((told.devices[0].distances[&1], told.devices[0].packages.clone(), told.devices[1].placement_only), (21, vec![3], true));
+        assert_eq!((told.devices[2].links["GPU-1"].as_str(), told.devices[2].minor), ("nvlink", Some(7)));
+        assert_eq!((told.devices[2].memory_used_bytes, told.devices[2].processes.as_deref()), (Some(5), Some(&[][..])));
+        assert!(told.source == "d.toml" && told.notes.iter().any(|n| n.contains("simulated")), "{told:?}");
+        let unseen = host.views(&LeaseTable::default());
+        assert_eq!((unseen[2].memory_used_bytes, unseen[2].processes.clone(), unseen[2].silent.clone()), (None, None, None));
     }
 }

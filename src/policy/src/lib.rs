@@ -14,6 +14,7 @@ mod file;
 mod id;
 pub mod learn;
 mod limit;
+mod oom;
 mod origin;
 mod plan;
 mod request;
@@ -29,6 +30,7 @@ pub use file::{
 };
 pub use id::{InvalidWorkerId, WorkerId};
 pub use limit::{BlockLimits, InvalidLimit, InvalidNamed, IoBounds, LimitKey, LimitValue, Limits, PageLimits, PlannedLimit, RegionLimits};
+pub use oom::{InvalidTrigger, OnOom, PressurePlan, StallTrigger};
 pub use origin::{Origin, Origins, Traced};
 pub use plan::{
     Bind, BindSource, Credentials, DeviceAccess, DeviceKind, DeviceNode, Enforce, Ids, IoClass, LandlockPlan, NetworkMode, NotInForce,

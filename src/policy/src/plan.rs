@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::learn::WatchPlan;
+use crate::oom::{OnOom, PressurePlan};
 use crate::{Limits, WorkerId};
 
 /// Whether a setting must be in force.
@@ -346,6 +347,12 @@ pub struct SandboxPlan {
     pub socket: Option<PathBuf>,
     /// How it is verified while it runs.
     pub verify: VerifyPlan,
+    /// What follows when one of its processes is killed for want of memory.
+    #[serde(default)]
+    pub on_oom: OnOom,
+    /// When it is told to be short of memory.
+    #[serde(default)]
+    pub pressure: PressurePlan,
     /// What the policy asks for and the host (or this version) does not enforce.
     pub not_in_force: Vec<NotInForce>,
     /// Set by the launcher of a `policy learn`, and by nothing else: what the worker does is watched.

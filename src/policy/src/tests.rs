@@ -55,6 +55,7 @@ fn the_default_policy_is_the_documented_one() {
     assert_eq!((policy.network, policy.devices.gpus), (NetworkMode::Private, Gpus::Leased));
     assert_eq!((policy.filesystem.tmp_size, policy.filesystem.shm_size, policy.process.umask), (64 << 20, 64 << 20, 0o022));
     assert_eq!(policy.verify, VerifyPlan { interval_ms: 30_000, on_drift: OnDrift::Report });
+    assert_eq!((policy.worker.on_oom, policy.pressure), (OnOom::Continue, PressurePlan::default()));
     assert!(policy.takes_port());
 }
 
@@ -99,6 +100,10 @@ fn contradictions_and_missing_reasons_are_refused() {
         "[verify]\ninterval = \"500ms\"",
         "[verify]\ninterval = 30",
         "[verify]\non_drift = \"restart\"",
+        "[pressure]\nmemory = \"3s/2s\"",
+        "[pressure]\nmemory = \"150ms/1s\"",
+        "[pressure]\nmemory = true",
+        "[pressure]\ncpu = \"off\"",
         "stop_grace = \"10\"",
         "command = [\"{binary}\", \"x{args}\"]",
         "command = [\"{nope}\"]",
@@ -348,4 +353,23 @@ fn groups_that_an_ordinary_user_keeps_are_told_by_number() {
     };
     assert_eq!(told(vec![]), None);
     assert!(told(vec![4, 27]).is_some_and(|why| why.contains("groups 4, 27")));
+}
+
+#[test]
+fn on_oom_kill_asks_the_kernel_for_the_group_and_no_pressure_can_be_told_off() {
+    let words = "[worker]\nbinary = \"x\"\non_oom = \"kill\"\n[pressure]\nmemory = \"off\"\n";
+    let plan = compile(&parse(words).unwrap(), &request(), &facts()).unwrap();
+    let group = PlannedLimit { value: LimitValue::Count(1), enforce: Enforce::IfAvailable };
+    assert_eq!((plan.on_oom, plan.limits.get(&LimitKey::OomGroup)), (OnOom::Kill, Some(&group)));
+    assert_eq!(plan.pressure, PressurePlan { memory: None, enforce: Enforce::Required });
+    let old = serde_json::to_value(&plan).unwrap();
+    let old: serde_json::Map<_, _> = old
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(key, _)| *key != "on_oom" && *key != "pressure")
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+    let read: crate::SandboxPlan = serde_json::from_value(old.into()).unwrap();
+    assert_eq!((read.on_oom, read.pressure), (OnOom::Continue, PressurePlan::default()), "an older plan means what it meant");
 }

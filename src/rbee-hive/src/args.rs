@@ -38,9 +38,12 @@ pub(crate) enum Command {
     /// The privileged half of a hive; started by `serve`
     #[command(hide = true)]
     Launcher(Box<LauncherArgs>),
-    /// Reads the NVIDIA inventory in a process of its own; started by the launcher
+    /// Asks a GPU's driver in a process of its own; started by the hive
     #[command(hide = true)]
-    NvmlHelper,
+    NvmlHelper {
+        /// What is asked
+        question: Vec<String>,
+    },
     /// Client commands
     #[command(flatten)]
     Client(ClientCommand),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rbee_hive_devices::{DeviceSpec, GpuDemand, Inventory, LeaseTable};
+use rbee_hive_devices::{DeviceSpec, GpuDemand, Inventory, KernelLog, LeaseTable, Observer, ObserverCache};
 use rbee_hive_policy::{Command, LimitKey, WorkerId, WorkerRequest};
 use rbee_hive_sandbox::launcher::{self as sandbox_launcher, HiveChannel, LauncherOptions, Purpose};
 use rbee_hive_sandbox::protocol::{CgroupFacts, HostFeature, Judgement, ToLauncher};
@@ -24,6 +24,8 @@ use crate::config::{self, Config, PortRange};
 
 /// How long the NVML helper may take before its driver counts as hung.
 const NVML_DEADLINE: Duration = Duration::from_secs(10);
+/// How old what was seen of GPUs may be before a client's question makes a new look.
+const OBSERVED_FOR: Duration = Duration::from_secs(5);
 
 /// What the launcher needs to know of the hive.
 #[derive(Clone, Debug)]
@@ -102,16 +104,28 @@ pub(crate) struct SpawnerStart {
     pub(crate) ports: std::ops::RangeInclusive<u16>,
     /// Most workers at one time.
     pub(crate) max_workers: usize,
+    /// How often figures are sampled.
+    pub(crate) sample_interval: Duration,
     /// The inventory, read before privileges were dropped.
     pub(crate) inventory: Inventory,
 }
 
+/// Who looks at the GPUs of `inventory`. Opens the kernel's log, which only root may read on most hosts: before privileges are dropped.
+pub(crate) fn observer(inventory: &Inventory) -> ObserverCache {
+    let observer = Observer::new(inventory.clone(), nvml_helper_command(), NVML_DEADLINE);
+    ObserverCache::new(observer.with_kernel_log(KernelLog::open()), OBSERVED_FOR)
+}
+
+fn nvml_helper_command() -> Vec<OsString> {
+    vec!["/proc/self/exe".into(), "nvml-helper".into()]
+}
+
 /// Makes the spawner over a launcher. Called inside the runtime.
 pub(crate) fn attach_spawner(start: SpawnerStart, narrator: rbee_hive_narration::Narrator) -> anyhow::Result<Arc<WorkerSpawner>> {
-    let SpawnerStart { launcher, log_dir, ports, max_workers, inventory } = start;
+    let SpawnerStart { launcher, log_dir, ports, max_workers, sample_interval, inventory } = start;
     let client = LauncherClient::attach(launcher.channel, launcher.child, launcher.cgroup).context("attach the launcher")?;
     let registry = Arc::new(WorkerRegistry::with_ports(ports));
-    let options = SpawnerOptions { inventory, narrator, logs: log_dir, max_workers };
+    let options = SpawnerOptions { inventory, narrator, logs: log_dir, max_workers, sample_interval };
     Ok(WorkerSpawner::attach(registry, client, options))
 }
 
@@ -122,7 +136,7 @@ pub(crate) fn inventory(simulated: Option<&Path>) -> anyhow::Result<Inventory> {
             let text = std::fs::read_to_string(path).with_context(|| format!("read the devices {path:?}"))?;
             Ok(Inventory::from_simulation(&text, &path.display().to_string())?)
         }
-        None => Ok(Inventory::probe_with_helper(&["/proc/self/exe".into(), "nvml-helper".into()], NVML_DEADLINE)),
+        None => Ok(Inventory::probe_with_helper(&nvml_helper_command(), NVML_DEADLINE)),
     }
 }
 
@@ -305,8 +319,8 @@ pub(crate) fn is_file(policy: &str) -> bool {
 }
 
 /// The hidden command `nvml-helper`.
-pub(crate) fn nvml_helper() -> ExitCode {
-    match rbee_hive_devices::nvml_helper_main(&mut std::io::stdout()) {
+pub(crate) fn nvml_helper(question: &[String]) -> ExitCode {
+    match rbee_hive_devices::nvml_helper_main(question, &mut std::io::stdout()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => fail(&anyhow::anyhow!("{why}"), 1),
     }

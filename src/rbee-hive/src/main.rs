@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         args::Command::Serve(options) => serve::run(*options),
         args::Command::Run(options) => launch::run_command(*options),
         args::Command::Launcher(options) => launch::launcher(*options),
-        args::Command::NvmlHelper => launch::nvml_helper(),
+        args::Command::NvmlHelper { question } => launch::nvml_helper(&question),
         args::Command::Client(command) => cli::run(command),
     }
 }

@@ -11,6 +11,7 @@ pub mod cgroup;
 mod init;
 pub mod launcher;
 mod mount_tree;
+pub mod oom;
 pub mod protocol;
 mod publish;
 pub mod run;
@@ -20,5 +21,6 @@ mod streams;
 mod verdict;
 pub mod verify;
 
+pub use oom::{OomBound, OomScope, Victim};
 pub use step::CallError;
 pub use verdict::{SetupFailure, StoppedBy, Verdict};

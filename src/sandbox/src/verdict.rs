@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::oom::{OomBound, OomScope};
+
 /// A failed step of making the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetupFailure {
@@ -29,6 +31,8 @@ pub enum StoppedBy {
     Readiness,
     /// Its sandbox was no longer as planned, and the policy says `kill`.
     Drift,
+    /// The kernel had killed one of its processes for want of memory, and the policy says `stop` or `kill`.
+    Oom,
 }
 
 /// The verdict on an ended worker.
@@ -47,14 +51,26 @@ pub enum Verdict {
         /// Whether a core was dumped.
         core_dumped: bool,
     },
-    /// Killed by the kernel at its memory limit, by the cgroup's own counters.
+    /// Killed by the kernel for want of memory, or ended because one of its processes was.
     OomKilled {
         /// Highest memory use, bytes.
         peak: Option<u64>,
-        /// The limit, bytes.
+        /// The worker's limit, bytes; `None` where it was not the one that was reached.
         limit: Option<u64>,
-        /// The killed process, where the kernel log named it.
+        /// The killed process, where the kernel log named it: the worker's own, if that is among several.
         victim: Option<String>,
+        /// Its number as the host sees it.
+        #[serde(default)]
+        victim_pid: Option<i32>,
+        /// What it had in memory, bytes.
+        #[serde(default)]
+        victim_memory: Option<u64>,
+        /// What of the worker was killed.
+        #[serde(default)]
+        scope: Option<OomScope>,
+        /// Who ran out.
+        #[serde(default)]
+        bound: Option<OomBound>,
     },
     /// Killed by the seccomp filter.
     SeccompKilled {
@@ -137,7 +153,7 @@ impl Verdict {
                 let core = if *core_dumped { " and dumped core" } else { "" };
                 format!("it was ended by {}{core}", signal_name(*signal))
             }
-            Self::OomKilled { peak, limit, victim } => oom_sentence(*peak, *limit, victim.as_deref()),
+            Self::OomKilled { peak, limit, victim, scope, bound, .. } => oom_sentence((*peak, *limit), victim.as_deref(), *scope, *bound),
             Self::SeccompKilled { syscall, number, .. } => match (syscall, number) {
                 (Some(name), _) => format!("it was killed for the system call {name}, which its policy denies"),
                 (None, Some(number)) => {
@@ -160,12 +176,28 @@ fn signal_name(signal: i32) -> String {
     nix::sys::signal::Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |s| s.as_str().to_owned())
 }
 
-fn oom_sentence(peak: Option<u64>, limit: Option<u64>, victim: Option<&str>) -> String {
+fn oom_sentence(
+    (peak, limit): (Option<u64>, Option<u64>),
+    victim: Option<&str>,
+    scope: Option<OomScope>,
+    bound: Option<OomBound>,
+) -> String {
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
     let limit = limit.map_or(String::new(), |l| format!(" of {}", mib(l)));
     let peak = peak.map_or(String::new(), |p| format!(", peak {}", mib(p)));
     let victim = victim.map_or(String::new(), |v| format!(", victim {v}"));
-    format!("the kernel killed it at its memory limit{limit}{peak}{victim}: raise memory_max or use less")
+    let whom = match scope {
+        Some(OomScope::Group) => "all of it",
+        Some(OomScope::Child) => "one of its processes",
+        Some(OomScope::Main) | None => "it",
+    };
+    let (place, remedy) = match bound {
+        Some(OomBound::Worker) | None => (format!("at its memory limit{limit}"), "raise memory_max or use less"),
+        Some(OomBound::Nested) => ("at the limit of a group that it has within its own".to_owned(), "raise that limit or use less"),
+        Some(OomBound::Host) => ("because the host was out of memory, not at its own limit".to_owned(), "run less beside it"),
+    };
+    let stopped = if scope == Some(OomScope::Child) { ", and it was stopped for that" } else { "" };
+    format!("the kernel killed {whom} {place}{peak}{victim}{stopped}: {remedy}")
 }
 
 fn stopped_sentence(by: StoppedBy, forced: bool) -> String {
@@ -175,6 +207,7 @@ fn stopped_sentence(by: StoppedBy, forced: bool) -> String {
         StoppedBy::HiveExit => "because the hive went away",
         StoppedBy::Readiness => "because it was not ready",
         StoppedBy::Drift => "because its sandbox was no longer as planned",
+        StoppedBy::Oom => "because the kernel had killed one of its processes for want of memory",
     };
     let how = if forced { ", killed at the end of its grace time" } else { "" };
     format!("it was stopped {who}{how}")
@@ -182,4 +215,33 @@ fn stopped_sentence(by: StoppedBy, forced: bool) -> String {
 
 fn probe(last: Option<&str>) -> String {
     last.map_or(String::new(), |text| format!("; the last probe: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_of_before_is_read_and_means_what_it_meant() {
+        let old = serde_json::json!({"kind": "oom_killed", "peak": 5, "limit": 1_048_576, "victim": null});
+        let verdict: Verdict = serde_json::from_value(old).unwrap();
+        assert!(verdict.sentence().starts_with("the kernel killed it at its memory limit of 1.0 MiB"), "{}", verdict.sentence());
+    }
+
+    #[test]
+    fn the_hosts_want_of_memory_is_not_told_as_the_workers_limit() {
+        let (victim_pid, victim_memory) = (Some(7), Some(4096));
+        let told = |scope, bound| {
+            let victim = Some("python3".to_owned());
+            Verdict::OomKilled { peak: None, limit: None, victim, victim_pid, victim_memory, scope: Some(scope), bound: Some(bound) }
+                .sentence()
+        };
+        for bound in [OomBound::Host, OomBound::Nested] {
+            assert!(!told(OomScope::Main, bound).contains("its memory limit"), "{}", told(OomScope::Main, bound));
+        }
+        assert!(
+            told(OomScope::Child, OomBound::Worker)
+                .contains("one of its processes at its memory limit, victim python3, and it was stopped")
+        );
+    }
 }

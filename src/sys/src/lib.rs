@@ -13,6 +13,7 @@ pub mod landlock;
 pub mod loopback;
 pub mod memory_policy;
 pub mod mount;
+pub mod nvml;
 pub mod scheduling;
 pub mod scm;
 pub mod seccomp;

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rbee_hive_sandbox::protocol::{Channel, ChannelError, FromInit, Inside, IoBytes, Made, ToInit};
+use rbee_hive_sandbox::protocol::{Channel, ChannelError, FromInit, Inside, IoBytes, Made, ProcessIo, ToInit};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -24,6 +24,7 @@ enum Answer {
     Made(Box<Made>),
     Inside(Box<Inside>),
     Io(Option<IoBytes>),
+    ProcessIo(Vec<ProcessIo>),
 }
 
 /// What an init says by itself, with its descriptors.
@@ -97,6 +98,16 @@ impl InitLink {
         }
     }
 
+    /// The same of each process that can be seen.
+    ///
+    /// Errors: as [`InitLink::ask`].
+    pub(crate) async fn process_io(&self) -> io::Result<Vec<ProcessIo>> {
+        match self.answer(|seq| ToInit::ProcessIo { seq }).await? {
+            Answer::ProcessIo(processes) => Ok(processes),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
     async fn answer(&self, request: impl FnOnce(u64) -> ToInit) -> io::Result<Answer> {
         let expected = self.answers.expect();
         self.send(&request(expected.seq)).await?;
@@ -114,6 +125,7 @@ async fn listen(link: Arc<InitLink>, events: mpsc::Sender<Event>) {
             Heard::Message(FromInit::Made { seq, made }, _) => link.answers.give(seq, Answer::Made(made)),
             Heard::Message(FromInit::Inspected { seq, inside }, _) => link.answers.give(seq, Answer::Inside(inside)),
             Heard::Message(FromInit::Io { seq, bytes }, _) => link.answers.give(seq, Answer::Io(bytes)),
+            Heard::Message(FromInit::ProcessIo { seq, processes }, _) => link.answers.give(seq, Answer::ProcessIo(processes)),
             Heard::Message(event, fds) => {
                 if events.send((event, fds)).await.is_err() {
                     break;

@@ -67,14 +67,26 @@ pub(crate) fn start_children(count: u32) -> (u32, Option<io::Error>) {
     (count, None)
 }
 
+/// Starts an idle child that touches `bytes` of memory first.
+pub(crate) fn start_hog(bytes: u64) -> io::Result<()> {
+    let hog = start(Role::Idle, &["--alloc", &bytes.to_string()])?;
+    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).push(hog);
+    Ok(())
+}
+
 /// Starts this program once more in another role, with nothing of the parent's standard streams.
 pub(crate) fn start_self(role: Role) -> io::Result<Child> {
+    start(role, &[])
+}
+
+fn start(role: Role, more: &[&str]) -> io::Result<Child> {
     let role = match role {
         Role::Worker => "worker",
         Role::Idle => "idle",
         Role::SessionLeader => "session-leader",
     };
-    Command::new("/proc/self/exe").args(["--role", role]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["--role", role]).args(more).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
 }
 
 /// Leaves a grandchild in a session of its own, whose parent is gone.

@@ -40,7 +40,7 @@ pub(crate) struct Options {
     /// Exits with this status instead of serving, once what else was asked for (memory, children, output) is done.
     #[arg(long)]
     pub(crate) exit_code: Option<u8>,
-    /// Touches so many bytes of memory at the start.
+    /// Touches so many bytes of memory at the start; an idle child does, too.
     #[arg(long, default_value_t = 0)]
     pub(crate) alloc: u64,
     /// Starts so many idle children.

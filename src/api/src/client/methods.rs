@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Client, ClientError, Deadline};
 use crate::{
     BelowUse, Device, HiveInfo, LogPage, PolicyExplanation, PolicyInfo, PolicyJudgement, PolicyScore, PolicyText, Process, SpawnParams,
-    WaitFor, Worker, WorkerExplanation,
+    Topology, WaitFor, Worker, WorkerExplanation, WorkerHistory,
 };
 
 /// What a wait with a time-out of the hive's may take beyond that before the client gives up.
@@ -102,9 +102,26 @@ impl Client {
         self.request("worker_process_list", params).await
     }
 
+    /// A worker's figures of the last ten minutes: of what is later than `since` (RFC 3339), in at most `max_points` points.
+    pub async fn worker_history(&self, worker_id: &str, since: Option<&str>, max_points: Option<u64>) -> Result<WorkerHistory> {
+        let mut params = json!({"worker_id": worker_id});
+        if let Some(since) = since {
+            params["since"] = json!(since);
+        }
+        if let Some(points) = max_points {
+            params["max_points"] = json!(points);
+        }
+        self.request("worker_history", params).await
+    }
+
     /// CPUs and GPUs, as the hive's inventory describes them.
     pub async fn device_list(&self) -> Result<Vec<Device>> {
         self.request("device_list", Value::Null).await
+    }
+
+    /// The same with what could not be found out, and why.
+    pub async fn device_topology(&self) -> Result<Topology> {
+        self.request("device_topology", Value::Null).await
     }
 
     /// All policies.

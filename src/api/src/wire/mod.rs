@@ -5,11 +5,12 @@ mod error;
 mod hive;
 mod logs;
 mod policy;
+mod resources;
 mod spawn;
 mod verdict;
 mod worker;
 
-pub use device::Device;
+pub use device::{Device, DeviceMount, DevicePart, DeviceProcess, Topology};
 pub use error::{ErrorData, RpcError};
 pub use hive::{HiveCgroup, HiveInfo, HostFeature, PolicyInfo, PolicyText};
 pub use logs::{LogLine, LogPage};
@@ -17,6 +18,7 @@ pub use policy::{
     ExplainedLimit, Exposure, ExposurePoint, JudgedAs, JudgedSetting, PolicyCheck, PolicyExplanation, PolicyFinding, PolicyJudgement,
     PolicyScore, PolicySetting, WorkerExplanation,
 };
+pub use resources::{MemoryEvents, MemoryKinds, PageFaults, Pressure, Resources, Stall, Stalls, Throttled, Unmeasured, WorkerHistory};
 pub use spawn::{BelowUse, SpawnParams, SpawnWait, WaitFor};
 pub use verdict::{KnownVerdict, Verdict, VerdictKind};
-pub use worker::{Cgroup, LimitValue, NotInForce, Process, Resources, Verified, Worker};
+pub use worker::{Cgroup, LimitValue, NotInForce, Process, Verified, Worker};

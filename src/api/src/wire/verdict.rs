@@ -47,7 +47,7 @@ pub enum KnownVerdict {
         #[serde(default)]
         core_dumped: bool,
     },
-    /// Killed by the kernel at its memory limit.
+    /// Killed by the kernel for want of memory.
     OomKilled {
         /// Highest memory use, bytes.
         #[serde(default)]
@@ -58,6 +58,18 @@ pub enum KnownVerdict {
         /// The killed process.
         #[serde(default)]
         victim: Option<String>,
+        /// Its number on the hive's machine.
+        #[serde(default)]
+        victim_pid: Option<i32>,
+        /// What it had in memory, bytes.
+        #[serde(default)]
+        victim_memory: Option<u64>,
+        /// What was killed: `main`, `group` or `child`.
+        #[serde(default)]
+        scope: Option<String>,
+        /// Who ran out: `worker`, `nested` or `host`.
+        #[serde(default)]
+        bound: Option<String>,
     },
     /// Killed by the seccomp filter.
     SeccompKilled {
@@ -165,7 +177,16 @@ mod tests {
     #[test]
     fn known_kinds_are_read_with_their_figures() {
         let verdict = read(json!({"kind": "oom_killed", "peak": 5, "limit": null, "victim": null, "message": "out of memory"}));
-        assert_eq!(verdict.kind, VerdictKind::Known(KnownVerdict::OomKilled { peak: Some(5), limit: None, victim: None }));
+        let known = KnownVerdict::OomKilled {
+            peak: Some(5),
+            limit: None,
+            victim: None,
+            victim_pid: None,
+            victim_memory: None,
+            scope: None,
+            bound: None,
+        };
+        assert_eq!(verdict.kind, VerdictKind::Known(known), "an older hive says less");
         assert_eq!((verdict.kind.name(), verdict.message.as_str()), ("oom_killed", "out of memory"));
     }
 

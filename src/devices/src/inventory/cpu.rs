@@ -1,13 +1,13 @@
 //! CPUs, their siblings and NUMA nodes from `/sys/devices/system`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::NumaNode;
 
 /// More CPUs than any kernel is built for: a list that names more is not believed.
-const MAX_CPUS: u32 = 1 << 16;
+pub(crate) const MAX_CPUS: u32 = 1 << 16;
 
 /// The online CPUs, and the nodes (one that is the whole machine where the kernel knows of none). `root` is `/`.
 pub(super) fn probe(root: &Path, notes: &mut Vec<String>) -> (String, Vec<NumaNode>) {
@@ -53,8 +53,44 @@ fn memory(path: &Path) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
+/// From the CPUs of each node to the memory of each (`node*/distance`: one number for every node that is online, in their order).
+pub(super) fn distances(root: &Path) -> BTreeMap<u32, BTreeMap<u32, u32>> {
+    let nodes = numbered(&root.join("sys/devices/system/node"), "node");
+    let row = |path: &Path| -> Option<BTreeMap<u32, u32>> {
+        let told: Vec<u32> = read(path.join("distance"))?.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
+        // Of a row that has another length nobody knows which node a number means.
+        (told.len() == nodes.len()).then(|| nodes.iter().map(|(id, _)| *id).zip(told).collect())
+    };
+    nodes.iter().filter_map(|(id, path)| Some((*id, row(path)?))).collect()
+}
+
+/// CPUs of each package, in list format.
+pub(super) fn packages(root: &Path) -> BTreeMap<u32, String> {
+    let mut packages: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+    for (cpu, path) in numbered(&root.join("sys/devices/system/cpu"), "cpu") {
+        // -1 where the firmware tells none.
+        if let Some(package) = read(path.join("topology/physical_package_id")).and_then(|t| t.parse().ok()) {
+            packages.entry(package).or_default().insert(cpu);
+        }
+    }
+    packages.into_iter().map(|(package, cpus)| (package, ranges(&cpus))).collect()
+}
+
+/// In list format: `0-3,8`.
+pub(crate) fn ranges(numbers: &BTreeSet<u32>) -> String {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for n in numbers {
+        match runs.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(*n) => *last = *n,
+            _ => runs.push((*n, *n)),
+        }
+    }
+    let run = |(from, to): &(u32, u32)| if from == to { from.to_string() } else { format!("{from}-{to}") };
+    runs.iter().map(run).collect::<Vec<_>>().join(",")
+}
+
 /// The entries of `dir` that are `prefix` and a number, by number.
-pub(super) fn numbered(dir: &Path, prefix: &str) -> Vec<(u32, PathBuf)> {
+pub(crate) fn numbered(dir: &Path, prefix: &str) -> Vec<(u32, PathBuf)> {
     let number = |path: PathBuf| Some((path.file_name()?.to_str()?.strip_prefix(prefix)?.parse().ok()?, path));
     let mut found: Vec<_> = fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|e| number(e.path())).collect();
     found.sort();
@@ -62,7 +98,7 @@ pub(super) fn numbered(dir: &Path, prefix: &str) -> Vec<(u32, PathBuf)> {
 }
 
 /// The numbers of a list such as `0-3,8` (`cpuset(7)`, "List format"); what is no number is left out.
-pub(super) fn numbers(list: &str) -> BTreeSet<u32> {
+pub(crate) fn numbers(list: &str) -> BTreeSet<u32> {
     let range = |part: &str| {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
         let (from, to) = (from.trim().parse::<u32>().ok()?, to.trim().parse::<u32>().ok()?);
@@ -72,7 +108,7 @@ pub(super) fn numbers(list: &str) -> BTreeSet<u32> {
 }
 
 /// A file's text without the white space around it.
-pub(super) fn read(path: impl AsRef<Path>) -> Option<String> {
+pub(crate) fn read(path: impl AsRef<Path>) -> Option<String> {
     fs::read_to_string(path).ok().map(|t| t.trim().to_owned())
 }
 
@@ -119,6 +155,27 @@ mod tests {
     }
 
     #[test]
+    fn distances_belong_to_the_online_nodes_in_their_order_and_a_row_of_another_length_to_nobody() {
+        let root = host(&[
+            ("sys/devices/system/node/node0/distance", "10 21 17\n"),
+            ("sys/devices/system/node/node2/distance", "21 10 28\n"),
+            ("sys/devices/system/node/node10/distance", "17 28\n"),
+        ]);
+        let told = distances(root.path());
+        assert_eq!(told[&0], BTreeMap::from([(0, 10), (2, 21), (10, 17)]));
+        assert!(told[&2][&10] == 28 && !told.contains_key(&10), "{told:?}");
+    }
+
+    #[test]
+    fn packages_are_the_cpus_that_name_them() {
+        let topology = |cpu: u32| format!("sys/devices/system/cpu/cpu{cpu}/topology/physical_package_id");
+        let files: Vec<(String, &str)> =
+            [(0, "0\n"), (1, "0\n"), (2, "1\n"), (3, "0\n"), (4, "-1\n")].map(|(n, p)| (topology(n), p)).to_vec();
+        let root = host(&files.iter().map(|(path, text)| (path.as_str(), *text)).collect::<Vec<_>>());
+        assert_eq!(packages(root.path()), BTreeMap::from([(0, "0-1,3".to_owned()), (1, "2".to_owned())]));
+    }
+
+    #[test]
     fn a_list_is_numbers_and_ranges() {
         assert_eq!(numbers("0-2, 8"), BTreeSet::from([0, 1, 2, 8]));
         assert!(numbers("").is_empty() && numbers("3-1").is_empty() && numbers("0-4294967295").is_empty());
@@ -128,6 +185,11 @@ mod tests {
         #[test]
         fn no_list_makes_it_panic(text in "[0-9,\\- ]{0,40}|\\PC{0,20}") {
             let _ = numbers(&text);
+        }
+
+        #[test]
+        fn a_list_that_was_written_is_read_as_it_was(set in proptest::collection::btree_set(0u32..200, 0..60)) {
+            prop_assert_eq!(numbers(&ranges(&set)), set);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 /// A root with these files.
-pub(super) fn host(files: &[(&str, &str)]) -> tempfile::TempDir {
+pub(crate) fn host(files: &[(&str, &str)]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     for (path, text) in files {
         let path = root.path().join(path);

@@ -3,114 +3,29 @@
 //! Owns the indices: `GPU-n` counts NVIDIA's GPUs by PCI address, then AMD's and Intel's by render node, and the hive and the launcher
 //! must come to the same. Must never know who holds a device.
 
+pub(crate) mod ask;
 mod cpu;
-mod drm;
+pub(crate) mod drm;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
+mod kfd;
+mod mig;
 mod nvidia;
-mod nvml;
+pub(crate) mod nvml;
+mod shapes;
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use crate::cdi;
 
-use crate::chain::chain;
-
+pub(crate) use cpu::{MAX_CPUS, numbers, ranges};
 pub use nvml::{NvmlHelperError, nvml_helper_main};
+pub use shapes::{DriverMount, Gpu, Inventory, Mig, NumaNode, Vendor};
 
 /// The source of a real machine's inventory.
 pub(crate) const HOST: &str = "host";
-
-/// Who made a GPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Vendor {
-    /// NVIDIA.
-    Nvidia,
-    /// AMD.
-    Amd,
-    /// Intel.
-    Intel,
-}
-
-/// One GPU.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Gpu {
-    /// `GPU-<index>`.
-    pub index: u32,
-    /// The driver's UUID, if it tells one.
-    pub uuid: Option<String>,
-    /// Who made it.
-    pub vendor: Vendor,
-    /// Product name.
-    pub name: String,
-    /// Bytes of memory, if the driver tells.
-    pub memory_bytes: Option<u64>,
-    /// PCI address.
-    pub pci: Option<String>,
-    /// Nearest NUMA node.
-    pub numa_node: Option<u32>,
-    /// Nodes of its own.
-    pub nodes: Vec<PathBuf>,
-    /// Fast links, by the other GPU's index.
-    pub links: BTreeMap<u32, String>,
-    /// The kernel driver's name and, where it tells, version.
-    #[serde(default)]
-    pub driver: Option<String>,
-    /// Set for a part of a GPU that NVIDIA's MIG has cut out; `nodes` then has the parent's node and the part's capability nodes.
-    #[serde(default)]
-    pub mig: Option<Mig>,
-    /// Whether it is cut into MIG parts: they are leased, and it is not.
-    #[serde(default)]
-    pub partitioned: bool,
-}
-
-/// Which part of a GPU.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mig {
-    /// Index of the GPU that it is a part of.
-    pub parent: u32,
-    /// GPU instance.
-    pub gpu_instance: u32,
-    /// Compute instance.
-    pub compute_instance: u32,
-    /// `1g.10gb` and the like, if the driver tells.
-    pub profile: Option<String>,
-}
-
-/// One NUMA node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NumaNode {
-    /// Its number.
-    pub id: u32,
-    /// Its CPUs, in list format.
-    pub cpus: String,
-    /// Bytes of memory; `Some(0)` for a node that has CPUs and none.
-    pub memory_bytes: Option<u64>,
-    /// CPUs that share a core, in list format, one entry for each core that has more than one.
-    #[serde(default)]
-    pub smt_siblings: Vec<String>,
-}
-
-/// Everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Inventory {
-    /// CPUs that are online, in list format.
-    pub cpus: String,
-    /// NUMA nodes; one for a machine that has none.
-    pub nodes: Vec<NumaNode>,
-    /// GPUs by index.
-    pub gpus: Vec<Gpu>,
-    /// Nodes that all GPUs of a vendor share.
-    pub shared: Vec<PathBuf>,
-    /// `host`, or the simulation's file.
-    pub source: String,
-    /// What could not be found out, and why.
-    pub notes: Vec<String>,
-}
 
 impl Inventory {
     /// The real machine, without asking NVML: for the launcher, which must not wait for a driver.
@@ -125,9 +40,13 @@ impl Inventory {
         let (others, shared) = drm::probe(root, inventory.gpus.len());
         inventory.gpus.extend(others);
         inventory.shared.extend(shared);
+        // After all whole GPUs, so that cutting one up gives no other a new index.
+        let parts = mig::probe(root, &mut inventory.gpus, &mut inventory.notes);
+        inventory.gpus.extend(parts);
         if inventory.gpus.is_empty() {
             inventory.notes.push(format!("no GPU: {}, and there is no AMD or Intel render node below {}", nvidia_lack(root), drm::DRM));
         }
+        cdi::apply(root, &mut inventory);
         inventory
     }
 
@@ -135,26 +54,23 @@ impl Inventory {
     pub(crate) fn probe_cpus(root: &Path) -> Self {
         let mut notes = Vec::new();
         let (cpus, nodes) = cpu::probe(root, &mut notes);
-        Self { cpus, nodes, source: HOST.into(), notes, ..Self::default() }
+        let (distances, packages) = (cpu::distances(root), cpu::packages(root));
+        Self { cpus, nodes, source: HOST.into(), notes, distances, packages, ..Self::default() }
     }
 
-    /// The real machine, with what NVML adds (memory, UUIDs where the driver's text has none). `helper` is a command that calls
-    /// [`nvml_helper_main`]; it is killed at `deadline`, because a driver can hang for ever. Starts no thread.
+    /// The real machine, with what NVML adds (memory, links, UUIDs of MIG parts and where the driver's text has none). `helper` is a
+    /// command that calls [`nvml_helper_main`], one process for each GPU; it is killed at `deadline`, because a driver can hang for ever,
+    /// and that GPU alone stays without what NVML knows. Starts no thread.
     pub fn probe_with_helper(helper: &[OsString], deadline: Duration) -> Self {
         let mut inventory = Self::probe();
-        if inventory.gpus.iter().any(|g| g.vendor == Vendor::Nvidia) {
-            match nvml::ask(helper, deadline) {
-                Ok(answer) => nvml::merge(&mut inventory, answer),
-                Err(e) => inventory.notes.push(format!("NVML tells nothing: {}", chain(&e))),
-            }
-        }
+        nvml::describe(&mut inventory, helper, deadline);
         inventory
     }
+}
 
-    /// The GPU of this index.
-    pub fn gpu(&self, index: u32) -> Option<&Gpu> {
-        self.gpus.iter().find(|g| g.index == index)
-    }
+/// The name of the kernel driver that a device is bound to: where its `driver` link in sysfs leads.
+fn driver(device: &Path) -> Option<String> {
+    Some(std::fs::read_link(device.join("driver")).ok()?.file_name()?.to_string_lossy().into_owned())
 }
 
 /// Why NVIDIA's driver tells of no GPU.
@@ -169,6 +85,8 @@ fn nvidia_lack(root: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::fake::host;
     use super::*;
 
@@ -195,6 +113,23 @@ mod tests {
         assert_eq!(inventory.gpus.iter().map(|g| (g.index, g.vendor)).collect::<Vec<_>>(), [(0, Vendor::Nvidia), (1, Vendor::Amd)]);
         assert_eq!(inventory.shared, ["/dev/nvidiactl", "/dev/kfd"].map(PathBuf::from));
         assert!(!inventory.notes.iter().any(|n| n.contains("no GPU")), "{:?}", inventory.notes);
+    }
+
+    #[test]
+    fn parts_of_a_gpu_come_after_every_whole_one() {
+        let root = host(&[
+            H100,
+            ("dev/nvidia0", ""),
+            ("sys/class/drm/renderD128/device/vendor", "0x8086\n"),
+            ("proc/driver/nvidia/capabilities/gpu0/mig/gi1/access", "DeviceFileMinor: 12\n"),
+            ("proc/driver/nvidia/capabilities/gpu0/mig/gi1/ci0/access", "DeviceFileMinor: 13\n"),
+        ]);
+        let gpus = Inventory::probe_below(root.path()).gpus;
+        let told = |g: &Gpu| (g.index, g.vendor, g.mig.as_ref().map(|m| m.parent), g.partitioned);
+        assert_eq!(
+            gpus.iter().map(told).collect::<Vec<_>>(),
+            [(0, Vendor::Nvidia, None, true), (1, Vendor::Intel, None, false), (2, Vendor::Nvidia, Some(0), false)]
+        );
     }
 
     #[test]

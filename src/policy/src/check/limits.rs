@@ -3,12 +3,14 @@
 use super::Findings;
 use crate::explain::show;
 use crate::file::MaySet;
+use crate::oom::OnOom;
 use crate::units::NumberList;
 use crate::{Enforce, LimitKey, LimitValue};
 
 pub(super) fn look(findings: &mut Findings<'_>) {
     memory(findings);
     swap(findings);
+    on_oom(findings);
     cpus(findings);
     tmpfs(findings);
     for (key, _) in findings.policy().limits.iter().filter(|(_, limit)| limit.value.is_max()) {
@@ -57,8 +59,24 @@ fn swap(findings: &mut Findings<'_>) {
         findings
             .warning(&at(LimitKey::SwapMax), "without memory_max it bounds little, and cgroup v1 can't enforce it; set memory_max, too");
     }
-    if limits.get(&LimitKey::OomGroup).is_some_and(|limit| limit.value == LimitValue::Count(1)) {
+    if findings.is_written("worker.on_oom") {
+        findings.warning("worker.on_oom", "without memory_max no worker runs out of memory by itself; set memory_max, too");
+    } else if limits.get(&LimitKey::OomGroup).is_some_and(|limit| limit.value == LimitValue::Count(1)) {
         findings.warning(&at(LimitKey::OomGroup), "without memory_max no worker runs out of memory by itself; set memory_max, too");
+    }
+}
+
+/// The kernel's own word on groups wins over what the init would do.
+fn on_oom(findings: &mut Findings<'_>) {
+    let group = count(findings, LimitKey::OomGroup);
+    match (findings.policy().worker.on_oom, group) {
+        (OnOom::Kill, Some(0)) => {
+            findings.error("worker.on_oom", "\"kill\" and oom_group = false contradict each other; remove one of them")
+        }
+        (OnOom::Stop, Some(1)) => {
+            findings.error("worker.on_oom", "nothing is left to stop where oom_group has the kernel kill all of it; remove one of them");
+        }
+        _ => {}
     }
 }
 

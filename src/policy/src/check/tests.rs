@@ -157,3 +157,17 @@ proptest::proptest! {
         let _ = check("t", "t.toml", &text, &|name| embedded::fragment(name).map(str::to_owned));
     }
 }
+
+#[test]
+fn what_follows_from_running_out_of_memory_is_said_once() {
+    finds(
+        "on_oom = \"kill\"\n[limits]\nmemory_max = \"1GiB\"\noom_group = false",
+        "t.toml:3: worker.on_oom: error: \"kill\" and oom_group = false",
+    );
+    finds(
+        "on_oom = \"stop\"\n[limits]\nmemory_max = \"1GiB\"\noom_group = true",
+        "t.toml:3: worker.on_oom: error: nothing is left to stop",
+    );
+    finds("on_oom = \"stop\"", "t.toml:3: worker.on_oom: warning: without memory_max");
+    assert!(checked(&format!("{HEAD}on_oom = \"stop\"\n[limits]\nmemory_max = \"1GiB\"\n")).is_clean_of(Level::Warning));
+}

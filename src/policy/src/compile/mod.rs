@@ -119,6 +119,8 @@ pub fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> R
         port,
         socket,
         verify: policy.verify,
+        on_oom: policy.worker.on_oom,
+        pressure: policy.pressure,
         not_in_force,
         watch: None,
     })

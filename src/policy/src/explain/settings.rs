@@ -10,6 +10,7 @@ use crate::file::{
     ListedNode, ListedPath, MaySet, Policy, ProcessSection, ReadinessSection, RequestSection, RestartSection, RestartWhen, SeccompSection,
     WorkerSection, signal_name,
 };
+use crate::oom::PressurePlan;
 use crate::plan::{NetworkMode, OnDrift, OnHiveExit, Readiness, StopPlan, VerifyPlan};
 use crate::{Limits, SeccompProfile};
 
@@ -57,6 +58,7 @@ pub fn settings(policy: &Policy) -> Vec<Setting> {
         request,
         process,
         verify,
+        pressure,
     } = policy;
     let sections = [
         vec![Setting::new("description", description)],
@@ -74,6 +76,7 @@ pub fn settings(policy: &Policy) -> Vec<Setting> {
         of_request(request),
         of_process(process),
         of_verify(*verify),
+        of_pressure(*pressure),
     ];
     sections.concat()
 }
@@ -86,7 +89,13 @@ fn of_verify(VerifyPlan { interval_ms, on_drift }: VerifyPlan) -> Vec<Setting> {
     vec![Setting::new("verify.interval", show::time(interval_ms)), Setting::new("verify.on_drift", on_drift)]
 }
 
-fn of_worker(WorkerSection { binary, command, model_dirs, binary_dirs, library_dirs, stop, on_hive_exit }: &WorkerSection) -> Vec<Setting> {
+fn of_pressure(plan: PressurePlan) -> Vec<Setting> {
+    let PressurePlan { memory: _, enforce } = plan;
+    vec![Setting::new("pressure.memory", format!("{} ({})", plan.memory_word(), show::enforce(enforce)))]
+}
+
+fn of_worker(section: &WorkerSection) -> Vec<Setting> {
+    let WorkerSection { binary, command, model_dirs, binary_dirs, library_dirs, stop, on_hive_exit, on_oom } = section;
     let StopPlan { signal, grace_ms } = stop;
     let directories = |key: &str, paths: &[PathBuf]| list(key, paths.iter().map(|p| show::path(p)));
     let exit = match on_hive_exit {
@@ -100,6 +109,7 @@ fn of_worker(WorkerSection { binary, command, model_dirs, binary_dirs, library_d
     rows.push(Setting::new("worker.stop_signal", signal_name(*signal).map_or_else(|| signal.to_string(), str::to_owned)));
     rows.push(Setting::new("worker.stop_grace", show::time(*grace_ms)));
     rows.push(Setting::new("worker.on_hive_exit", exit));
+    rows.push(Setting::new("worker.on_oom", word(on_oom)));
     rows
 }
 

@@ -59,10 +59,12 @@ pub(super) fn decided(policy: &Policy) {
         restart,
         request,
         process,
-        verify: _, // what is looked at later holds nothing by itself
+        verify: _,   // what is looked at later holds nothing by itself
+        pressure: _, // nor does what is told
     } = policy;
     // How a worker is started and stopped opens nothing; model, binary and libraries are shown read-only.
-    let WorkerSection { binary: _, command: _, model_dirs: _, binary_dirs: _, library_dirs: _, stop: _, on_hive_exit: _ } = worker;
+    let WorkerSection { binary: _, command: _, model_dirs: _, binary_dirs: _, library_dirs: _, stop: _, on_hive_exit: _, on_oom: _ } =
+        worker;
     let ReadinessSection { probe: _, start_timeout_ms: _, stall_timeout_ms: _ } = readiness;
     // Memory of tmpfs is the worker's own, and so under its memory_max.
     let FilesystemSection { root: _, read_only: _, read_write: _, tmp_size: _, shm_size: _ } = filesystem;

@@ -17,6 +17,7 @@ use raw::RawPolicy;
 pub(crate) use scalar::signal_name;
 
 use crate::SeccompProfile;
+use crate::oom::{OnOom, PressurePlan};
 use crate::origin::{Origins, Traced};
 use crate::plan::{DeviceAccess, Enforce, IoClass, NetworkMode, NumaMode, OnHiveExit, Readiness, Scheduler, StopPlan, VerifyPlan};
 use crate::{LimitKey, LimitValue, Limits};
@@ -57,6 +58,9 @@ pub struct Policy {
     pub process: ProcessSection,
     /// `[verify]`
     pub verify: VerifyPlan,
+    /// `[pressure]`
+    #[serde(default)]
+    pub pressure: PressurePlan,
 }
 
 /// What is run, and how it is ended.
@@ -76,6 +80,9 @@ pub struct WorkerSection {
     pub stop: StopPlan,
     /// Whether it outlives the hive.
     pub on_hive_exit: OnHiveExit,
+    /// What follows when one of its processes is killed for want of memory.
+    #[serde(default)]
+    pub on_oom: OnOom,
 }
 
 /// When it is ready.

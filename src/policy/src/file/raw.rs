@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::scalar::{Millis, Nanos, RawLimits, RawMax, RawSetting, SignalNumber, Size};
 use super::{Gpus, GrantedCapability, LandlockMode, MaySet, RestartWhen};
+use crate::oom::OnOom;
 use crate::plan::{IoClass, NetworkMode, NumaMode, OnDrift, OnHiveExit, Scheduler};
 
 /// Declares a table whose fields are all optional, with `over`: the one's values before the other's.
@@ -45,6 +46,7 @@ pub(super) struct RawPolicy {
     pub(super) request: Request,
     pub(super) process: Process,
     pub(super) verify: Verify,
+    pub(super) pressure: Pressure,
 }
 
 table!(
@@ -58,6 +60,7 @@ table!(
         stop_signal: SignalNumber,
         stop_grace: Millis,
         on_hive_exit: OnHiveExit,
+        on_oom: OnOom,
     }
 );
 
@@ -169,6 +172,13 @@ table!(
     }
 );
 
+table!(
+    /// `[pressure]`
+    Pressure {
+        memory: RawSetting<String>,
+    }
+);
+
 /// A path, or `{ path = …, optional = true }`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
@@ -231,6 +241,7 @@ impl RawPolicy {
             request: self.request.over(base.request),
             process: self.process.over(base.process),
             verify: self.verify.over(base.verify),
+            pressure: self.pressure.over(base.pressure),
         }
     }
 }

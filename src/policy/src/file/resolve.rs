@@ -9,6 +9,7 @@ use super::{
     SeccompSection, Setting, WorkerSection,
 };
 use crate::compile::{check_template, valid_variable};
+use crate::oom::{OnOom, PressurePlan};
 use crate::plan::{DeviceAccess, Enforce, IoClass, NetworkMode, OnDrift, OnHiveExit, Readiness, StopPlan, VerifyPlan};
 use crate::{LimitKey, LimitValue, PlannedLimit, SeccompProfile};
 
@@ -93,6 +94,7 @@ pub(super) fn resolve(file: &str, raw: RawPolicy, texts: &dyn Fn(&str) -> Option
         },
         process: process(&raw).map_err(|(k, m)| wrong(k, m))?,
         verify: verify(&raw).map_err(|(k, m)| wrong(k, m))?,
+        pressure: pressure(&raw).map_err(|(k, m)| wrong(k, m))?,
     };
     check_template(&policy).map_err(|m| wrong("worker.command", m))?;
     Ok(policy)
@@ -115,6 +117,7 @@ fn worker(raw: &RawPolicy) -> std::result::Result<WorkerSection, Wrong> {
         library_dirs: absolute("worker.library_dirs", table.library_dirs.clone())?,
         stop: StopPlan { signal: table.stop_signal.map_or(SIGTERM, |s| s.0), grace_ms: table.stop_grace.map_or(10_000, |m| m.0) },
         on_hive_exit: table.on_hive_exit.unwrap_or(OnHiveExit::Keep),
+        on_oom: table.on_oom.unwrap_or_default(),
     })
 }
 
@@ -164,6 +167,10 @@ fn limits(raw: &RawPolicy) -> crate::Limits {
     // A default that nobody asked for must not refuse a host without cgroups.
     let default = PlannedLimit { value: LimitValue::Count(DEFAULT_PIDS_MAX), enforce: Enforce::IfAvailable };
     limits.entry(LimitKey::PidsMax).or_insert(default);
+    if raw.worker.on_oom == Some(OnOom::Kill) {
+        // Where the kernel has no such thing, the init does it.
+        limits.entry(LimitKey::OomGroup).or_insert(PlannedLimit { value: LimitValue::Count(1), enforce: Enforce::IfAvailable });
+    }
     // A dump of a worker is its model and its users' words; without an entry a request could ask for one.
     limits.entry(LimitKey::CoreSize).or_insert(PlannedLimit { value: LimitValue::Count(0), enforce: Enforce::Required });
     limits
@@ -330,4 +337,13 @@ fn verify(raw: &RawPolicy) -> std::result::Result<VerifyPlan, Wrong> {
         return Err(("verify.interval", format!("{interval_ms} ms is too short: at least \"1s\", or \"0\" for once, after exec")));
     }
     Ok(VerifyPlan { interval_ms, on_drift: raw.verify.on_drift.unwrap_or(OnDrift::Report) })
+}
+
+fn pressure(raw: &RawPolicy) -> std::result::Result<PressurePlan, Wrong> {
+    let Some(given) = raw.pressure.memory.clone().map(Setting::from) else { return Ok(PressurePlan::default()) };
+    let memory = match given.value.as_str() {
+        "off" => None,
+        text => Some(text.parse().map_err(|e: crate::InvalidTrigger| ("pressure.memory", format!("{e}; or \"off\"")))?),
+    };
+    Ok(PressurePlan { memory, enforce: given.enforce })
 }

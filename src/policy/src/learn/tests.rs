@@ -245,6 +245,7 @@ binary = "x"
 stop_signal = "SIGINT"
 stop_grace = "3s"
 on_hive_exit = "kill"
+on_oom = "stop"
 [filesystem]
 tmp_size = "5MiB"
 shm_size = "4097B"
@@ -271,6 +272,8 @@ timer_slack = "70us"
 [verify]
 interval = "0"
 on_drift = "kill"
+[pressure]
+memory = "300ms/4s"
 "#;
     let watch = base(text);
     let own = watch.base.clone();
@@ -279,6 +282,7 @@ on_drift = "kill"
     assert_eq!((&policy.environment, &policy.credentials, &policy.landlock), (&own.environment, &own.credentials, &own.landlock));
     assert_eq!((policy.filesystem.tmp_size, policy.filesystem.shm_size), (own.filesystem.tmp_size, own.filesystem.shm_size));
     assert_eq!((&policy.worker.stop, policy.worker.on_hive_exit), (&own.worker.stop, own.worker.on_hive_exit));
+    assert_eq!((policy.worker.on_oom, policy.pressure), (own.worker.on_oom, own.pressure));
     let watch = base("[worker]\nbinary = \"x\"\n[filesystem]\nroot = \"/srv/root\"\nread_only = [\"/usr\"]\n");
     let own = watch.base.clone();
     let policy = proposed(&plan(watch), &files(&[("/usr/a", Kind::File, Use::Read)]), &["x"]).1;

@@ -28,6 +28,8 @@ pub(crate) enum ClientCommand {
     Ps(commands::PsArgs),
     /// Show what a worker has printed
     Logs(commands::LogsArgs),
+    /// Plot a worker's memory, CPU, IO and pressure of the last ten minutes
+    History(commands::HistoryArgs),
     /// Wait until a worker is ready or has ended
     Wait(commands::WaitArgs),
     /// Stop a worker; returns when everything is taken back
@@ -94,6 +96,7 @@ async fn ask(command: ClientCommand, output: &mut Output<'_>) -> Result<(), CliE
         ClientCommand::Status(args) => commands::status(&args, output).await,
         ClientCommand::Ps(args) => commands::ps(&args, output).await,
         ClientCommand::Logs(args) => commands::logs(&args, output).await,
+        ClientCommand::History(args) => commands::history(&args, output).await,
         ClientCommand::Wait(args) => commands::wait(&args, output).await,
         ClientCommand::Stop(args) => commands::stop(&args, output).await,
         ClientCommand::Rm(args) => commands::rm(&args, output).await,

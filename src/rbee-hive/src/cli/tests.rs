@@ -51,11 +51,22 @@ fn worker() -> Value {
     })
 }
 
+fn history() -> Value {
+    json!({"worker_id": "w1", "interval_ms": 1000, "times": ["2026-01-01T00:00:00.000Z", "2026-01-01T00:00:01.000Z"],
+        "columns": {"memory_bytes": [1_073_741_824.0, 2_147_483_648.0_f64], "memory_limit_bytes": [2_147_483_648.0_f64, 2_147_483_648.0_f64],
+            "cpus": [null, 1.5], "io_read_ops_per_s": [null, null], "later": [1, 2]},
+        "unmeasured": [{"figure": "io_read_ops_per_s", "why": "the controller is not enabled"}]})
+}
+
 fn ended() -> Value {
     let mut worker = worker();
     worker["state"] = json!("stopped");
     worker["verdict"] = json!({"kind": "stopped", "by": "request", "forced": false, "message": "stopped on request"});
     worker
+}
+
+fn device() -> Value {
+    json!({"id": "GPU-0", "kind": "gpu", "name": "Simulated", "memory_bytes": 85_899_345_920_u64, "lease": "w1"})
 }
 
 fn drifted() -> Value {
@@ -84,8 +95,10 @@ fn answer(method: &str, params: &Value, asked: &[(String, Value)]) -> Result<Val
         "worker_wait" | "worker_stop" | "worker_delete" => ended(),
         "worker_list" => json!([worker()]),
         "worker_process_list" => json!([process]),
+        "worker_history" => history(),
         "worker_logs" => json!({"lines": [line("one"), line("two")], "truncated": false}),
-        "device_list" => json!([{"id": "GPU-0", "kind": "gpu", "name": "Simulated", "memory_bytes": 85_899_345_920_u64, "lease": "w1"}]),
+        "device_list" => json!([device()]),
+        "device_topology" => json!({"devices": [device()], "notes": ["why"], "source": "host"}),
         "policy_list" => json!([{"name": "p", "description": "d", "source": "/etc/p.toml", "error": null}]),
         "policy_check" if params["text"].as_str().is_some_and(|text| text.contains("[worker]")) => super::policy_tests::checked(),
         "policy_explain" => super::policy_tests::explained(),
@@ -182,13 +195,17 @@ async fn commands_ask_what_the_contract_says() {
         ("rm w1", "worker_delete", json!({"worker_id": "w1"})),
         ("kill w1 --signal SIGUSR1", "worker_signal", json!({"worker_id": "w1", "signal": "SIGUSR1"})),
         ("call worker_list [1]", "worker_list", json!([1])),
-        ("devices", "device_list", Value::Null),
+        ("devices", "device_topology", Value::Null),
+        ("devices --json", "device_list", Value::Null),
         ("policy show p", "policy_show", json!({"name": "p"})),
         ("policy show p --resolved", "policy_explain", json!({"name": "p"})),
         ("policy explain p", "policy_explain", json!({"name": "p"})),
         ("policy score p", "policy_score", json!({"name": "p"})),
         ("doctor --policy p", "policy_doctor", json!({"name": "p"})),
         ("explain w1", "worker_explain", json!({"worker_id": "w1"})),
+        ("history w1", "worker_history", json!({"worker_id": "w1", "max_points": 60})),
+        ("history w1 --since T --points 5", "worker_history", json!({"worker_id": "w1", "since": "T", "max_points": 5})),
+        ("history w1 --json", "worker_history", json!({"worker_id": "w1"})),
     ];
     for (line, method, params) in table {
         let hive = hive();
@@ -233,6 +250,19 @@ async fn status_sets_limits_against_use() {
 }
 
 #[tokio::test]
+async fn a_history_is_plotted_memory_against_its_limit() {
+    let hive = hive();
+    let text = run("history w1", &hive.socket).await.unwrap();
+    let has = |words: &str| text.lines().any(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") == words);
+    for line in ["memory_bytes ▅█ 2 GiB 2 GiB", "cpus █ 1.50 1.50", "later ▅█ 2 2", "io_read_ops_per_s the controller is not enabled"]
+    {
+        assert!(has(line), "{line:?} is not in\n{text}");
+    }
+    let value: Value = serde_json::from_str(&run("history w1 --json", &hive.socket).await.unwrap()).unwrap();
+    assert_eq!(value, history());
+}
+
+#[tokio::test]
 async fn answers_for_people_are_sentences_and_tables() {
     let hive = hive();
     let table = [
@@ -270,13 +300,16 @@ async fn a_followed_log_shows_each_line_once_from_its_tail_on() {
 #[tokio::test]
 async fn exit_status_tells_what_went_wrong() {
     let hive = hive();
-    for line in ["status absent", "explain absent", "stop absent", "rm absent", "logs absent", "logs absent -f", "call nonsense"] {
+    for line in
+        ["status absent", "explain absent", "history absent", "stop absent", "rm absent", "logs absent", "logs absent -f", "call nonsense"]
+    {
         assert_eq!(run(line, &hive.socket).await.unwrap_err().status(), 1, "{line}");
     }
     let nowhere = hive.socket.with_file_name("nowhere.sock");
     for line in [
         "status w1",
         "explain w1",
+        "history w1",
         "ps",
         "policy score p",
         "doctor --policy p",

@@ -10,8 +10,8 @@ use jsonrpsee::core::async_trait;
 use rbee_hive_policy::{LimitKey, LimitValue, WorkerId};
 use rbee_hive_sandbox::protocol::{BelowUse, CgroupFacts, CgroupMode, Judgement, PolicyInfo, Resources};
 use rbee_hive_worker_lifecycle::{
-    CgroupView, ErrorKind, Explanation, LifecycleError, LogPage, PolicyExplanation, ProcessView, SpawnParams, WaitFor, WorkerFilter,
-    WorkerState, WorkerView,
+    CgroupView, ErrorKind, Explanation, HistoryRange, LifecycleError, LogPage, PolicyExplanation, ProcessView, SpawnParams, WaitFor,
+    WorkerFilter, WorkerHistory, WorkerState, WorkerView,
 };
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -38,7 +38,7 @@ pub(crate) fn state() -> (Arc<HiveState>, Arc<FakeWorkers>) {
         workers: Arc::new(Arc::clone(&fake)),
         cgroup,
         host: BTreeMap::new(),
-        devices: Box::new(|| json!([{"name": "CPU-0"}])),
+        devices: Box::new(|| json!({"devices": [{"name": "CPU-0"}], "notes": ["no GPU"], "source": "test"})),
         jobs: JobBoard::new(rbee_hive_narration::Narrator::new(Arc::new(rbee_hive_narration::JobStreams::new()))),
         stopping: CancellationToken::new(),
     };
@@ -69,6 +69,7 @@ fn view(id: &str) -> WorkerView {
         drift: vec![],
         verified: None,
         resources: Resources::default(),
+        unmeasured: vec![],
         verdict: None,
     }
 }
@@ -138,6 +139,10 @@ impl Workers for Arc<FakeWorkers> {
     }
     async fn logs(&self, _: &WorkerId, _: usize, _: Option<String>) -> Outcome<LogPage> {
         Ok(LogPage::default())
+    }
+    async fn history(&self, id: &WorkerId, range: HistoryRange) -> Outcome<WorkerHistory> {
+        self.by_name(&format!("history since {:?} of {:?} points", range.since.map(|s| s.to_string()), range.max_points), id)?;
+        Ok(WorkerHistory { worker_id: id.to_string(), ..WorkerHistory::default() })
     }
     async fn policy_list(&self) -> Outcome<Vec<PolicyInfo>> {
         Ok(vec![])

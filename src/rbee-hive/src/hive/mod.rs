@@ -19,7 +19,7 @@ use crate::jobs::JobBoard;
 pub(crate) use workers::Outcome;
 pub(crate) use workers::Workers;
 
-/// Reads the device list; called on a blocking thread, because an inventory may ask a driver.
+/// Reads devices and notes, as `device_topology` has them; called on a blocking thread, because an inventory may ask a driver.
 pub(crate) type DeviceReader = Box<dyn Fn() -> Value + Send + Sync>;
 
 /// Shared by all handlers.
@@ -32,7 +32,7 @@ pub(crate) struct HiveState {
     pub(crate) cgroup: CgroupFacts,
     /// The host's features.
     pub(crate) host: BTreeMap<String, HostFeature>,
-    /// The device list.
+    /// The devices.
     pub(crate) devices: DeviceReader,
     /// Running and ended jobs.
     pub(crate) jobs: JobBoard,
@@ -41,14 +41,22 @@ pub(crate) struct HiveState {
 }
 
 impl HiveState {
-    /// The device list, read off the runtime's threads.
+    /// The device list.
     pub(crate) async fn device_list(self: &Arc<Self>) -> Value {
+        match self.device_topology().await.get_mut("devices") {
+            Some(list) => list.take(),
+            None => json!([]),
+        }
+    }
+
+    /// Devices and notes, read off the runtime's threads.
+    pub(crate) async fn device_topology(self: &Arc<Self>) -> Value {
         let state = Arc::clone(self);
         match tokio::task::spawn_blocking(move || (state.devices)()).await {
-            Ok(list) => list,
+            Ok(told) => told,
             Err(source) => {
                 tracing::error!(%source, "the device inventory failed");
-                json!([])
+                json!({"devices": [], "notes": ["the device inventory failed: the hive's log says how"], "source": ""})
             }
         }
     }

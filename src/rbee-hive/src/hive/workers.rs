@@ -8,7 +8,8 @@ use jsonrpsee::core::async_trait;
 use rbee_hive_policy::{LimitKey, LimitValue, WorkerId};
 use rbee_hive_sandbox::protocol::{BelowUse, Judgement, PolicyInfo};
 use rbee_hive_worker_lifecycle::{
-    Explanation, LifecycleError, LogPage, PolicyExplanation, ProcessView, SpawnParams, WaitFor, WorkerFilter, WorkerSpawner, WorkerView,
+    Explanation, HistoryRange, LifecycleError, LogPage, PolicyExplanation, ProcessView, SpawnParams, WaitFor, WorkerFilter, WorkerHistory,
+    WorkerSpawner, WorkerView,
 };
 use serde_json::Value;
 
@@ -30,6 +31,7 @@ pub(crate) trait Workers: Send + Sync {
     async fn verify(&self, id: &WorkerId) -> Outcome<WorkerView>;
     async fn update(&self, id: &WorkerId, limits: BTreeMap<LimitKey, LimitValue>, below_use: BelowUse) -> Outcome<WorkerView>;
     async fn logs(&self, id: &WorkerId, tail: usize, since: Option<String>) -> Outcome<LogPage>;
+    async fn history(&self, id: &WorkerId, range: HistoryRange) -> Outcome<WorkerHistory>;
     async fn policy_list(&self) -> Outcome<Vec<PolicyInfo>>;
     async fn policy_show(&self, name: &str) -> Outcome<(String, String, Value)>;
     async fn policy_explain(&self, name: &str) -> Outcome<PolicyExplanation>;
@@ -74,6 +76,9 @@ impl Workers for Arc<WorkerSpawner> {
     }
     async fn logs(&self, id: &WorkerId, tail: usize, since: Option<String>) -> Outcome<LogPage> {
         WorkerSpawner::logs(self, id, tail, since).await
+    }
+    async fn history(&self, id: &WorkerId, range: HistoryRange) -> Outcome<WorkerHistory> {
+        WorkerSpawner::history(self, id, range).await
     }
     async fn policy_list(&self) -> Outcome<Vec<PolicyInfo>> {
         WorkerSpawner::policy_list(self).await

@@ -43,7 +43,7 @@ async fn health() -> Json<Value> {
 }
 
 async fn capabilities(State(app): State<App>) -> Json<Value> {
-    Json(json!({"devices": app.state.device_list().await}))
+    Json(app.state.device_topology().await)
 }
 
 async fn not_found() -> Response {

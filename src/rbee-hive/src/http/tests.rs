@@ -186,7 +186,7 @@ async fn callers_without_permission_reach_health_only() {
         }
         let mut with_token = with_peer("GET", "/v1/capabilities");
         with_token.headers_mut().insert("authorization", "Bearer secret".parse().unwrap());
-        assert_eq!(hive.json(with_token).await.1, json!({"devices": [{"name": "CPU-0"}]}));
+        assert_eq!(hive.json(with_token).await.1, json!({"devices": [{"name": "CPU-0"}], "notes": ["no GPU"], "source": "test"}));
     }
 }
 

@@ -4,10 +4,11 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use rbee_hive_devices::Inventory;
+use rbee_hive_devices::{Inventory, ObserverCache};
 
 use super::ServeError;
 use super::listen::{Bound, SocketAccess};
@@ -31,6 +32,7 @@ pub(super) struct Booted {
     pub(super) socket: PathBuf,
     pub(super) rules: AccessRules,
     pub(super) lock: HiveLock,
+    pub(super) observer: ObserverCache,
 }
 
 /// Brings a hive up; the order of the steps is told in [`super`].
@@ -38,6 +40,7 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     let address = SocketAddr::new(options.listen.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), options.port.unwrap_or(DEFAULT_PORT));
     check_loopback(address.ip())?;
     let config = options.places.config.as_deref().map_or_else(|| Ok(Config::default()), config::load)?;
+    let sample_interval = config.sample_interval()?;
     let starter = Starter::current();
     let account = (starter == Starter::Root).then(|| Account::resolve(&options)).transpose()?;
     let places = Places::resolve(&options.places, starter, std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from))?;
@@ -47,6 +50,7 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     let launcher = launch::start_launcher(&launcher_start(&options, &places, account))?;
     // Before the drop: the file may be root's alone. It forks, which no threaded process may, and nobody is here but us.
     let inventory = launch::inventory(options.places.devices.as_deref())?;
+    let observer = launch::observer(&inventory);
 
     let lock = HiveLock::take(&places.state)?;
     let access = socket_access(&options, account)?;
@@ -62,8 +66,8 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     launch::tell_ports(&launcher, address.port(), &options.ports.unwrap_or(config.ports).range())?;
     let (tcp, unix) = bound.listen()?;
     announce(address, &socket)?;
-    let spawner = spawner_start(&options, &config, (launcher, log_dir, inventory));
-    Ok(Booted { spawner, tcp, unix, socket, rules, lock })
+    let spawner = spawner_start(&options, (&config, sample_interval), (launcher, log_dir, inventory));
+    Ok(Booted { spawner, tcp, unix, socket, rules, lock, observer })
 }
 
 fn check_loopback(ip: IpAddr) -> Result<(), ServeError> {
@@ -83,9 +87,20 @@ fn launcher_start(options: &ServeArgs, places: &Places, account: Option<Account>
     LauncherStart { places: args, hive_gid, ports: options.ports, log_format: options.log_format }
 }
 
-fn spawner_start(options: &ServeArgs, config: &Config, held: (StartedLauncher, OwnedFd, Inventory)) -> SpawnerStart {
+fn spawner_start(
+    options: &ServeArgs,
+    (config, sample_interval): (&Config, Duration),
+    held: (StartedLauncher, OwnedFd, Inventory),
+) -> SpawnerStart {
     let (launcher, log_dir, inventory) = held;
-    SpawnerStart { launcher, log_dir, ports: options.ports.unwrap_or(config.ports).range(), max_workers: config.max_workers, inventory }
+    SpawnerStart {
+        launcher,
+        log_dir,
+        ports: options.ports.unwrap_or(config.ports).range(),
+        max_workers: config.max_workers,
+        sample_interval,
+        inventory,
+    }
 }
 
 /// Started by root the socket is for the hive's group or `--socket-group`; started by anybody else for that user alone, unless

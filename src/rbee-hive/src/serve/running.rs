@@ -6,7 +6,6 @@ use anyhow::Context as _;
 use futures_util::future::join_all;
 use rbee_hive_narration::{JobStreams, Narrator};
 use rbee_hive_worker_lifecycle::WorkerFilter;
-use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +22,7 @@ pub(super) fn run(booted: Booted) -> anyhow::Result<()> {
 }
 
 async fn serve(booted: Booted) -> anyhow::Result<()> {
-    let Booted { spawner, tcp, unix, socket, rules, lock } = booted;
+    let Booted { spawner, tcp, unix, socket, rules, lock, observer } = booted;
     let mut signals = Signals::new()?;
     let cgroup = spawner.launcher.cgroup.clone();
     let host = spawner.launcher.host.clone();
@@ -36,7 +35,7 @@ async fn serve(booted: Booted) -> anyhow::Result<()> {
         workers: Arc::clone(&workers),
         cgroup,
         host,
-        devices: Box::new(move || serde_json::to_value(spawner.devices()).unwrap_or_else(|_| json!([]))),
+        devices: Box::new(move || serde_json::to_value(spawner.topology(&observer.recent())).unwrap_or_default()),
         jobs: JobBoard::new(narrator),
         stopping: stopping.clone(),
     });

@@ -125,7 +125,7 @@ impl WorkerLeaf {
 
     /// The leaf's counters.
     pub fn resources(&self) -> Resources {
-        counters::collect(&|home, file| self.read(home, file))
+        counters::collect(&mut |home, file| self.read(home, file))
     }
 
     /// Tasks in the leaf at the moment.
@@ -150,7 +150,7 @@ impl WorkerLeaf {
         pids
     }
 
-    fn read(&self, home: Home, file: &str) -> Option<String> {
+    pub(super) fn read(&self, home: Home, file: &str) -> Option<String> {
         let dir = match home {
             Home::V2 => self.v2.as_ref()?,
             Home::V1(controller) => self.v1_of(controller)?,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use rbee_hive_policy::SandboxPlan;
 
+use super::{HostNumbers, OomContext};
 use crate::cgroup::Leaves;
 use crate::launcher::DenyLists;
 use crate::mount_tree::{MountApi, Tree};
@@ -54,6 +55,10 @@ pub(crate) struct InitContext {
     pub(crate) mapping: Option<super::user_namespace::Mapping>,
     /// Bound where the worker finds it by NOTIFY_SOCKET.
     pub(crate) notify: Option<OwnedFd>,
+    /// What tells of want of memory; taken by the supervision.
+    pub(crate) oom: OomContext,
+    /// From its step until the worker's number is known.
+    pub(crate) host_numbers: Option<HostNumbers>,
 }
 
 /// Two pipes, one for each output stream.
@@ -69,6 +74,7 @@ impl InitContext {
         list.extend(self.leaves.raw_fds());
         list.extend(self.trees.iter().flatten().map(Tree::as_raw_fd));
         list.extend(self.uid_lock);
+        list.extend(self.oom.raw_fds());
         match &self.stdio {
             Stdio::Logged { directory } => list.push(directory.as_raw_fd()),
             Stdio::Inherited(streams) => list.extend(streams.iter().map(AsRawFd::as_raw_fd)),

@@ -11,6 +11,7 @@ mod context;
 mod drop_privileges;
 mod host_path;
 mod logs;
+mod oom;
 mod record;
 mod report;
 mod root;
@@ -23,6 +24,7 @@ mod worker;
 use std::os::fd::OwnedFd;
 
 pub(crate) use context::{InitContext, Stdio};
+pub(crate) use oom::{HostNumbers, OomContext};
 use rbee_hive_sys::clone::{Cloned, Namespaces, SingleThreaded, clone_process, exit_now};
 pub(crate) use record::write_whole;
 pub(crate) use worker::{bounds, leave_real_time, resource};
@@ -50,6 +52,8 @@ pub(crate) fn main(mut context: InitContext, proof: &SingleThreaded) -> ! {
 /// A worker that has been executed.
 pub(crate) struct Running {
     pub(crate) pid: i32,
+    /// Its number as the host sees it.
+    pub(crate) host_pid: Option<i32>,
     pub(crate) outputs: Option<[OwnedFd; 2]>,
     pub(crate) made: Made,
 }
@@ -92,6 +96,8 @@ fn start_worker(context: &mut InitContext, proof: &SingleThreaded) -> Result<Run
         }
         Cloned::Parent { pid, pidfd } => {
             drop(writer);
+            let host_pid = context.host_numbers.take().and_then(|numbers| numbers.of(&pidfd));
+            oom::spare_the_init();
             let outputs = context.close_worker_ends();
             if let Some(mapping) = context.mapping.take() {
                 mapping.serve(&context.plan, pid).map_err(setup)?;
@@ -112,7 +118,7 @@ fn start_worker(context: &mut InitContext, proof: &SingleThreaded) -> Result<Run
             // A hive that is gone already is noticed by the supervision, which knows what the policy says about that.
             let _ = context.control.send(&FromInit::Started { start_ticks }, &[pidfd.as_fd()]);
             let loaded = context.filters.as_ref().map_or(0, |f| f.refusing.len() + 1);
-            Ok(Running { pid, outputs, made: crate::verify::read::inside::made(pid, loaded) })
+            Ok(Running { pid, host_pid, outputs, made: crate::verify::read::inside::made(pid, loaded) })
         }
     }
 }

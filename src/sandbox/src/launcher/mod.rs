@@ -14,6 +14,7 @@ mod directories;
 mod inspect;
 mod judge;
 mod ledger;
+mod memory;
 mod pace;
 mod policies;
 mod resolve;

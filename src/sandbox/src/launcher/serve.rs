@@ -166,6 +166,7 @@ impl Launcher {
         self.tree.take_in(hive, stays).map_err(refused)?;
         let mut host = super::resolve::devices::host_features(&self.tree);
         host.insert(confine::SETTING.into(), self.confined.feature());
+        host.extend(super::memory::features(&self.tree));
         let hello = FromLauncher::Hello { cgroup: self.tree.facts(), host };
         let sent =
             channel.send(&hello, &[]).and_then(|()| channel.set_nonblocking().map_err(|source| ChannelError::Io { call: "fcntl", source }));

@@ -20,7 +20,7 @@ use super::resolve::{abilities, binary, identity, idmap::Reader, limits, model, 
 use super::serve::{Launcher, error_chain};
 use super::uids::UidLease;
 use crate::cgroup::Leaves;
-use crate::init::{InitContext, Stdio};
+use crate::init::{InitContext, OomContext, Stdio};
 use crate::mount_tree::{MountApi, Tree};
 use crate::protocol::{Channel, LaunchError, LaunchErrorKind, MAX_MESSAGE};
 use crate::seccomp::Filters;
@@ -185,7 +185,7 @@ impl Launcher {
     }
 
     fn host_mems(&self) -> String {
-        let nodes = self.inventory.nodes.iter().filter(|node| node.memory_bytes != Some(0));
+        let nodes = self.inventory.nodes.iter().filter(|node| self.inventory.has_memory(node));
         nodes.map(|node| node.id.to_string()).collect::<Vec<_>>().join(",")
     }
 
@@ -203,8 +203,10 @@ impl Launcher {
         let leaves = self.tree.make_leaves(&id, &plan.limits, &plan.devices).map_err(|e| leaf_failed(&e))?;
         plan.not_in_force.extend(leaves.notes.iter().cloned());
         plan.not_in_force.extend(self.confined.note());
+        let oom = self.oom_context(&mut plan).inspect_err(|_| drop(self.tree.remove_leaves(&id)))?;
         let (cgroup, device_program) = (leaves.path.clone(), leaves.device_program);
-        let started = self.start(&plan, leaves, Parts { trees, control, streams, filters, uid_lock: uid.as_ref().map(UidLease::as_raw) });
+        let started =
+            self.start(&plan, leaves, Parts { trees, control, streams, filters, oom, uid_lock: uid.as_ref().map(UidLease::as_raw) });
         match started {
             Ok((init_pid, pidfd)) => {
                 let (on_hive_exit, port) = (plan.on_hive_exit, plan.port);
@@ -257,6 +259,8 @@ impl Launcher {
             filters: parts.filters,
             listener: None,
             notify: None,
+            oom: parts.oom,
+            host_numbers: None,
             mapping: None,
         };
         match clone_process(&self.proof, namespaces, context.leaves.init_v2_fd()) {
@@ -308,6 +312,7 @@ struct Parts {
     streams: Option<[OwnedFd; 3]>,
     uid_lock: Option<i32>,
     filters: Option<Filters>,
+    oom: OomContext,
 }
 
 /// What is told of a worker that runs must fit into a message, or nobody would ever hear of it.

@@ -22,6 +22,7 @@ use rbee_hive_policy::WorkerId;
 
 use crate::channel::lock;
 use crate::launcher::LauncherClient;
+use crate::sampling::{self, Sampler};
 use crate::state::{Hive, Refusal, may_start};
 use crate::task::{Known, Tools, WorkerHandle};
 use crate::{ErrorKind, EventHub, LifecycleError, SpawnParams, WaitFor, WorkerRegistry, WorkerState, WorkerView};
@@ -44,6 +45,8 @@ pub struct SpawnerOptions {
     pub logs: OwnedFd,
     /// Most workers at a time.
     pub max_workers: usize,
+    /// How often the figures of all workers are sampled.
+    pub sample_interval: Duration,
 }
 
 /// Starts workers. Without a launcher it starts none and says so. A clone is another handle on the same workers.
@@ -78,11 +81,14 @@ impl WorkerSpawner {
     pub fn attach(registry: Arc<WorkerRegistry>, launcher: LauncherClient, options: SpawnerOptions) -> Arc<Self> {
         let leases = Arc::new(Mutex::new(LeaseTable::default()));
         let table = Arc::clone(&leases);
+        let sampler = Arc::new(Sampler::new(Arc::clone(&launcher.cgroup), options.sample_interval));
+        tokio::spawn(sampling::run(Arc::clone(&sampler), Arc::downgrade(&registry)));
         let tools = Arc::new(Tools {
             launcher,
             narrator: options.narrator,
             events: Arc::default(),
             logs: Arc::new(options.logs),
+            sampler,
             release: Box::new(move |id: &WorkerId| lock(&table).release(id.as_str())),
         });
         let tell = |action, human: &str| tools.narrator.tell(Narration::new("worker-lc", action).human(human));

@@ -12,6 +12,7 @@ use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
 use crate::init_link::InitLink;
 use crate::processes::Owner;
+use crate::sampling::Sampled;
 use crate::{WorkerState, WorkerView};
 
 /// What a worker's task is asked to do.
@@ -54,6 +55,8 @@ pub(crate) struct Known {
     pub(crate) link: OnceLock<Weak<InitLink>>,
     /// Who looks at its sandbox on request, once its program runs.
     pub(crate) verify: OnceLock<mpsc::Sender<oneshot::Sender<()>>>,
+    /// Its figures and their history.
+    pub(crate) sampled: Sampled,
     /// What its start was decided by.
     pub(crate) decision: OnceLock<Decision>,
     /// What the last update has put in force; `None` before the first. Who looks at the sandbox holds it, so that no look falls between the

@@ -3,6 +3,7 @@
 mod end;
 mod handle;
 mod limits;
+mod memory;
 mod run;
 mod story;
 mod verify;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use rbee_hive_narration::Narrator;
 use rbee_hive_policy::{SandboxPlan, WorkerId};
+use rbee_hive_sandbox::cgroup::unmeasured;
 use rbee_hive_sandbox::protocol::{Resources, ToInit};
 use rbee_hive_sandbox::{StoppedBy, Verdict};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -27,6 +29,7 @@ use crate::init_link::{Event as InitEvent, InitLink};
 use crate::launcher::{LauncherClient, Released};
 use crate::reach::{Dialer, Forwarder};
 use crate::registry::PortLease;
+use crate::sampling::Sampler;
 use crate::state::{Event, State};
 use crate::view::{VerdictView, now};
 use crate::{CgroupView, EventHub, WorkerView};
@@ -59,6 +62,7 @@ pub(crate) struct Tools {
     pub(crate) narrator: Narrator,
     pub(crate) events: Arc<EventHub>,
     pub(crate) logs: Arc<OwnedFd>,
+    pub(crate) sampler: Arc<Sampler>,
     /// Gives the worker's leases back.
     pub(crate) release: Box<dyn Fn(&WorkerId) + Send + Sync>,
 }
@@ -154,6 +158,7 @@ pub(crate) fn first_view(id: &WorkerId, params: &crate::SpawnParams, launcher: &
         drift: vec![],
         verified: None,
         resources: Resources::default(),
+        unmeasured: unmeasured(&Resources::default(), &launcher.cgroup),
         verdict: None,
     }
 }

@@ -105,6 +105,8 @@ impl Worker {
         match message {
             FromInit::Started { start_ticks } => self.executed(fds.pop(), start_ticks),
             FromInit::Notify { text } if text.lines().any(|l| l == "READY=1") => drop(self.notified.send_replace(true)),
+            FromInit::Pressure { pressure } => self.short_of_memory(pressure),
+            FromInit::OomKills { kills } => self.killed_for_want_of_memory(&kills),
             FromInit::SetupFailed(failure) => return Some(Verdict::SetupFailed(failure).into()),
             FromInit::ExecFailed { errno, message } => return Some(Verdict::ExecFailed { errno, message }.into()),
             FromInit::Ended { verdict: verdict @ Verdict::Unkillable { .. }, resources } => {
@@ -112,14 +114,14 @@ impl Worker {
                 self.silent_at = None;
                 self.view.send_modify(|view| {
                     view.generation += 1;
-                    view.resources = resources;
+                    view.resources = *resources;
                     view.verdict = Some(said(verdict));
                 });
             }
             FromInit::Ended { verdict, resources } => {
                 // It waits for this only so that nothing is said into a closing channel; it goes without it, too.
                 let _ = self.link.send(&ToInit::Ack).await;
-                return Some(Ending { verdict: Some(self.explain(verdict)), resources });
+                return Some(Ending { verdict: Some(self.explain(verdict)), resources: *resources });
             }
             _ => {}
         }

@@ -44,6 +44,7 @@ impl Hive {
             narrator: Narrator::new(Arc::clone(&streams)),
             logs: std::fs::File::open(logs).unwrap().into(),
             max_workers: 1000,
+            sample_interval: Duration::from_millis(50),
         };
         let registry = Arc::new(WorkerRegistry::with_ports(first..=first + ports - 1));
         Self { spawner: WorkerSpawner::attach(registry, launcher.clone(), options), launcher, seen, streams, _directory: directory }

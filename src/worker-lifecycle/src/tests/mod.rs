@@ -8,6 +8,7 @@ mod hive;
 mod admission;
 mod ending;
 mod explaining;
+mod figures;
 mod reaching;
 mod starting;
 mod updating;

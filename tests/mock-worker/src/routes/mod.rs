@@ -34,6 +34,7 @@ pub(crate) fn answer(request: &Request, site: &Site, out: &mut impl Write) -> io
             load::hold_memory(query.number("bytes", 0));
             done(Ok(()))
         }
+        "/hog" => done(load::start_hog(query.number("bytes", 0))),
         "/spin" => {
             load::spin(Duration::from_millis(query.number("ms", 0)));
             done(Ok(()))

@@ -16,7 +16,10 @@ use crate::{clock, load, serve, sight};
 /// Plays the role that the options name; returns only where there is nothing left to do.
 pub(crate) fn run(options: Options) -> io::Result<ExitCode> {
     match options.role {
-        Role::Idle => clock::idle(),
+        Role::Idle => {
+            load::hold_memory(options.alloc);
+            clock::idle()
+        }
         Role::SessionLeader => lead_a_session(),
         Role::Worker => work(options),
     }

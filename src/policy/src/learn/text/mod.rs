@@ -14,6 +14,7 @@ use super::{WatchPlan, Watched, network};
 use crate::LimitValue;
 use crate::explain::show;
 use crate::file::{LandlockMode, MaySet, ProcessSection, RestartWhen, signal_name};
+use crate::oom::OnOom;
 use crate::plan::{Enforce, NetworkMode, OnHiveExit, VerifyPlan};
 use command::Command;
 use devices::devices;
@@ -64,6 +65,9 @@ fn worker(text: &mut String, watched: &Watched<'_>, watch: &WatchPlan, (command,
     line(text, "stop_grace", &quoted(&format!("{}ms", base.stop.grace_ms)), "");
     if base.on_hive_exit == OnHiveExit::Kill {
         line(text, "on_hive_exit", &quoted("kill"), "");
+    }
+    if base.on_oom != OnOom::Continue {
+        line(text, "on_oom", &choice(&base.on_oom), "");
     }
 }
 
@@ -139,6 +143,8 @@ fn rest(text: &mut String, watch: &WatchPlan) {
     process(text, &base.process);
     let VerifyPlan { interval_ms, on_drift } = base.verify;
     let _ = write!(text, "\n[verify]\ninterval = {}\non_drift = {}\n", quoted(&format!("{interval_ms}ms")), choice(&on_drift));
+    let (memory, enforce) = (quoted(&base.pressure.memory_word()), choice(&base.pressure.enforce));
+    let _ = write!(text, "\n[pressure]\nmemory = {{ value = {memory}, enforce = {enforce} }}\n");
 }
 
 fn process(text: &mut String, process: &ProcessSection) {

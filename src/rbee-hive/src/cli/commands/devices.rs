@@ -1,7 +1,6 @@
 //! `devices`
 
 use clap::Args;
-use rbee_hive_api::Device;
 use serde_json::Value;
 
 use super::Asking;
@@ -16,7 +15,8 @@ pub(crate) struct DevicesArgs {
     asking: Asking,
 }
 
-/// Lists CPUs and GPUs with their leases.
+/// Shows CPUs and GPUs with their leases and how they lie to one another; `--json` is `device_list`.
 pub(crate) async fn devices(args: &DevicesArgs, output: &mut Output<'_>) -> Result<(), CliError> {
-    args.asking.show(("device_list", Value::Null), output, |list: &Vec<Device>| render::devices(list)).await
+    let method = if args.asking.json { "device_list" } else { "device_topology" };
+    args.asking.show((method, Value::Null), output, render::topology).await
 }

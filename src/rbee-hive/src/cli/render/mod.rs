@@ -4,7 +4,9 @@
 
 mod devices;
 mod explanation;
+mod history;
 mod hive;
+mod matrix;
 mod policies;
 mod policy;
 mod processes;
@@ -12,8 +14,9 @@ mod status;
 mod verified;
 mod workers;
 
-pub(super) use devices::devices;
+pub(super) use devices::topology;
 pub(super) use explanation::{explanation, judgement};
+pub(super) use history::{PLOT_WIDTH, history};
 pub(super) use hive::hive;
 pub(super) use policies::policies;
 pub(super) use policy::{findings, origins, resolved, score_line, score_points};

@@ -1,6 +1,7 @@
 //! The methods, one a file, and their table: what is not in it does not exist.
 
 mod device_list;
+mod device_topology;
 mod discover;
 mod hive_drain;
 mod hive_info;
@@ -13,6 +14,7 @@ mod policy_score;
 mod policy_show;
 mod worker_delete;
 mod worker_explain;
+mod worker_history;
 mod worker_list;
 mod worker_logs;
 mod worker_process_list;
@@ -41,9 +43,11 @@ pub(crate) const METHODS: &[Method] = &[
     worker_signal::METHOD,
     worker_logs::METHOD,
     worker_process_list::METHOD,
+    worker_history::METHOD,
     worker_verify::METHOD,
     worker_update::METHOD,
     device_list::METHOD,
+    device_topology::METHOD,
     policy_list::METHOD,
     policy_show::METHOD,
     policy_check::METHOD,
@@ -61,6 +65,9 @@ pub(crate) const METHODS: &[Method] = &[
 const WORKER_ID: &str = r#"{"type":"string","pattern":"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"}"#;
 /// Schema of a length of time in milliseconds, or another natural number.
 const NATURAL: &str = r#"{"type":"integer","minimum":0}"#;
+
+/// Schema of a moment.
+const TIME: &str = r#"{"type":"string","format":"date-time"}"#;
 
 /// A value as an answer.
 fn answer(value: &impl Serialize) -> Answer {

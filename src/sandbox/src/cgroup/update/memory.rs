@@ -5,9 +5,10 @@
 //! kills nobody, brings the use down before.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rbee_hive_policy::{LimitKey, Limits};
+use rustix::event::{Timespec, poll};
 
 use super::super::counters;
 use super::super::detect::Version;
@@ -22,7 +23,7 @@ const STEP: u64 = 64 << 20;
 /// Writes in a row that may gain nothing: what is being read or written back at the moment is to be had a moment later.
 const IN_VAIN: usize = 12;
 /// Pause after one that did.
-const MOMENT: Duration = Duration::from_millis(25);
+const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 25_000_000 };
 
 /// Bounds of v1; `None` is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -176,7 +177,8 @@ impl Run<'_> {
                 in_vain = 0;
             } else {
                 in_vain += 1;
-                std::thread::sleep(MOMENT);
+                // No file tells when there is more to be had.
+                let _ = poll(&mut [], Some(&MOMENT));
             }
             now = after;
         }

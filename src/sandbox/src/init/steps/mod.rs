@@ -25,6 +25,7 @@ use crate::step::Step;
 /// What an init does before its worker exists.
 pub(crate) const INIT_STEPS: &[Step<InitContext>] = &[
     Step { name: "close inherited descriptors", run: lifetime::close_inherited },
+    Step { name: "open process numbers", run: super::oom::open_host_numbers },
     Step { name: "load deny-list", run: deny::run },
     Step { name: "map user", run: map_user::run },
     Step { name: "die with the launcher", run: lifetime::die_with_the_launcher },
@@ -55,6 +56,7 @@ mod tests {
         let names: Vec<_> = INIT_STEPS.iter().map(|s| s.name).collect();
         let at = |name: &str| names.iter().position(|n| *n == name).unwrap_or_else(|| panic!("no step {name:?}"));
         assert_eq!(at("close inherited descriptors"), 0, "an inherited lock or lifeline would outlive its owner");
+        assert!(at("open process numbers") < at("pivot root"), "the sandbox's own /proc has other numbers");
         assert!(at("map user") < at("die with the launcher"), "a process that can't be traced can't write its own maps");
         assert!(at("make mounts private") < at("mount root"), "a mount made before would show on the host");
         assert!(at("bind files") < at("pivot root"), "sources are host paths");

@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
-
 use super::{MainExit, Pumped, Reaped, Supervisor, violation};
-use crate::Verdict;
 use crate::init::record;
+use crate::oom::Finding;
 use crate::protocol::{FromInit, Resources};
+use crate::{OomBound, Verdict};
 
 /// After this, processes that were killed and are still there are told as unkillable; the init goes on waiting for them.
 const UNKILLABLE_AFTER: Duration = Duration::from_secs(10);
@@ -26,13 +25,14 @@ pub(super) fn run(mut supervisor: Supervisor) -> i32 {
     supervisor.drain();
     // All are reaped by now.
     let resources = supervisor.leaf().resources().or_io(super::io::ended());
-    let verdict = supervisor.verdict(&resources);
+    let out_of_memory = supervisor.memory_at_the_end();
+    let verdict = supervisor.verdict(&resources, out_of_memory);
     let parts = supervisor.watcher.take().map_or_else(Vec::new, |watcher| watcher.into_parts(PARTS, PART));
     for part in parts {
         supervisor.say(FromInit::Observed { part: Box::new(part) }, vec![]);
     }
     let written = record::write_verdict(&supervisor.context, &verdict, &resources);
-    supervisor.say(FromInit::Ended { verdict, resources }, vec![]);
+    supervisor.say(FromInit::Ended { verdict, resources: Box::new(resources) }, vec![]);
     let until = Instant::now() + ACK_WITHIN;
     while !supervisor.acknowledged && !supervisor.hive_gone && Instant::now() < until {
         supervisor.turn(Some(until));
@@ -54,7 +54,7 @@ impl Supervisor {
                 told = true;
                 let verdict = Verdict::Unkillable { pids: self.leaf().pids() };
                 let resources = self.leaf().resources();
-                self.say(FromInit::Ended { verdict, resources }, vec![]);
+                self.say(FromInit::Ended { verdict, resources: Box::new(resources) }, vec![]);
             }
             self.turn(Some(Instant::now() + LOOK_AGAIN));
         }
@@ -68,15 +68,28 @@ impl Supervisor {
         }
     }
 
-    fn verdict(&self, resources: &Resources) -> Verdict {
+    fn out_of_memory(&self, resources: &Resources, found: Finding) -> Verdict {
+        let Finding { scope, bound, victim } = found;
+        // Another's limit was reached, or the host's memory was used up.
+        let own = matches!(bound, Some(OomBound::Worker) | None);
+        Verdict::OomKilled {
+            peak: resources.memory_peak,
+            limit: self.leaf().memory_limit().filter(|_| own),
+            victim_pid: victim.as_ref().map(|v| v.pid),
+            victim_memory: victim.as_ref().map(|v| v.memory),
+            victim: victim.map(|v| v.name),
+            scope: Some(scope),
+            bound,
+        }
+    }
+
+    fn verdict(&self, resources: &Resources, out_of_memory: Option<Finding>) -> Verdict {
         if let Some(notified) = &self.violation {
             return violation::verdict(notified);
         }
         let forced = self.stopping.as_ref().is_some_and(|s| s.forced);
-        let killed = matches!(self.main_exit, Some(MainExit::Signaled { signal, .. }) if signal == Signal::SIGKILL as i32);
-        // 137 alone is never out-of-memory: the cgroup must have counted a kill, and it must not have been ours.
-        if killed && !forced && resources.oom_kills.is_some_and(|n| n > 0) {
-            return Verdict::OomKilled { peak: resources.memory_peak, limit: self.leaf().memory_limit(), victim: None };
+        if let Some(found) = out_of_memory {
+            return self.out_of_memory(resources, found);
         }
         let (code, signal) = match self.main_exit {
             Some(MainExit::Exited { code }) => (Some(code), None),

@@ -13,6 +13,7 @@ mod connect;
 mod ending;
 mod inspect;
 mod io;
+mod memory;
 mod notify;
 mod outbox;
 mod stop;
@@ -34,6 +35,7 @@ use super::{InitContext, Running, Stdio};
 use crate::StoppedBy;
 use crate::cgroup::WorkerLeaf;
 use crate::protocol::{FromInit, Made, ToInit};
+use memory::MemoryWatch;
 use notify::Notifications;
 use outbox::Outbox;
 use stop::Stopping;
@@ -70,6 +72,9 @@ struct Supervisor {
     acknowledged: bool,
     stopping: Option<Stopping>,
     main_exit: Option<MainExit>,
+    /// When it was seen to have ended.
+    main_ended: Option<Instant>,
+    memory: MemoryWatch,
     /// Processes may have ended that were not reaped in the last turn.
     more_to_reap: bool,
     /// Seccomp filters that the worker has loaded.
@@ -92,6 +97,7 @@ pub(super) fn run(mut context: InitContext, running: Running) -> i32 {
     let (log, streams) = open_log(&mut context, running.outputs);
     let notifications = context.notify.take().map(Notifications::new);
     let watcher = Watcher::new(&context.plan);
+    let memory = MemoryWatch::new(std::mem::take(&mut context.oom), running.host_pid);
     let mut supervisor = Supervisor {
         context,
         worker: Pid::from_raw(running.pid),
@@ -104,6 +110,8 @@ pub(super) fn run(mut context: InitContext, running: Running) -> i32 {
         acknowledged: false,
         stopping: None,
         main_exit: None,
+        main_ended: None,
+        memory,
         more_to_reap: false,
         own_filters: 0,
         violation: None,
@@ -139,6 +147,10 @@ impl Supervisor {
     /// Waits for one round of events, at most until `deadline`, and handles them.
     fn turn(&mut self, deadline: Option<Instant>) {
         let ready = self.wait(deadline);
+        if ready.memory || self.memory.is_due() {
+            // Before the dead are counted: what came before is told before.
+            self.look_at_memory();
+        }
         if ready.violation {
             self.hear_calls();
         }
@@ -190,8 +202,12 @@ impl Supervisor {
             sources.push(Source::Violation);
         }
         let deadline = if self.more_to_reap { Some(Instant::now()) } else { deadline };
+        for source in self.memory.listening() {
+            list.push(PollFd::new(source.as_fd(), PollFlags::from_bits_truncate(source.flags().bits().cast_signed())));
+            sources.push(Source::Memory);
+        }
         let resumes = self.notifications.as_ref().and_then(Notifications::resumes);
-        let deadline = deadline.into_iter().chain(resumes).chain(full_until).min();
+        let deadline = deadline.into_iter().chain(resumes).chain(self.memory.resumes()).chain(full_until).min();
         let mut ready = Ready::default();
         if poll(&mut list, timeout_until(deadline)).is_err() {
             return ready;
@@ -211,7 +227,10 @@ impl Supervisor {
         self.more_to_reap = false;
         for _ in 0..REAPED_A_TURN {
             match wait(options) {
-                Ok(Some((pid, status))) if pid.as_raw_pid() == self.worker.as_raw() => self.main_exit = MainExit::of(status),
+                Ok(Some((pid, status))) if pid.as_raw_pid() == self.worker.as_raw() => {
+                    self.main_exit = MainExit::of(status);
+                    self.main_ended = Some(Instant::now());
+                }
                 Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
                 Ok(None) => return Reaped::SomeLive,
                 Err(_) => return Reaped::NoneLeft,
@@ -256,6 +275,7 @@ impl Supervisor {
                 Ok((ToInit::Made { seq }, _)) => self.tell_made(seq),
                 Ok((ToInit::Inspect { seq }, _)) => self.inspect(seq),
                 Ok((ToInit::Io { seq }, _)) => self.tell_io(seq),
+                Ok((ToInit::ProcessIo { seq }, _)) => self.tell_process_io(seq),
                 Ok((ToInit::Ack, _)) => self.acknowledged = true,
                 Err(e) if e.would_block() => return,
                 Err(e) if e.is_one_bad_message() => {} // one bad message is not the hive's end
@@ -300,6 +320,7 @@ enum Source {
     Output,
     Notify,
     Violation,
+    Memory,
 }
 
 #[derive(Default)]
@@ -309,6 +330,7 @@ struct Ready {
     output: bool,
     notify: bool,
     violation: bool,
+    memory: bool,
 }
 
 impl Ready {
@@ -319,6 +341,7 @@ impl Ready {
             Source::Output => self.output = true,
             Source::Notify => self.notify = true,
             Source::Violation => self.violation = true,
+            Source::Memory => self.memory = true,
         }
     }
 }

@@ -137,6 +137,9 @@ impl Launcher {
             Ok(leaves) => {
                 trial.notes.extend(leaves.notes.iter().cloned());
                 drop(leaves);
+                if let Ok(sources) = self.tree.memory_sources(&id, plan) {
+                    trial.notes.extend(sources.notes);
+                }
                 self.tree.remove_leaves(&id);
             }
             Err(error) => match &*error.source {
@@ -201,6 +204,7 @@ fn look_at_paths(policy: &Policy, facts: &HostFacts, trial: &mut Trial) {
 fn compile_wishes(policy: &Policy, (request, facts): (&WorkerRequest, &HostFacts), trial: &mut Trial) -> Option<SandboxPlan> {
     let mut wishes = policy.clone();
     wishes.limits.values_mut().for_each(|limit| limit.enforce = Enforce::IfAvailable);
+    wishes.pressure.enforce = Enforce::IfAvailable;
     let files = &mut wishes.filesystem;
     files.read_only.iter_mut().chain(&mut files.read_write).for_each(|listed| listed.optional = true);
     if wishes.landlock.enforce == LandlockMode::Required {

@@ -5,6 +5,7 @@ use rbee_hive_policy::exposure::{Extent, Gap};
 use rbee_hive_policy::{Enforce, LandlockMode, LimitKey, Policy};
 
 use super::Trial;
+use crate::cgroup::MEMORY_PRESSURE;
 use crate::protocol::{InForce, JudgedSetting};
 
 /// Every setting in the policy's order, then what else is missing.
@@ -44,6 +45,7 @@ fn row(policy: &Policy, setting: &Setting, (gaps, trial): (&[Gap], &Trial)) -> J
 fn is_required(policy: &Policy, gap: &Gap) -> bool {
     match LimitKey::from_name(&gap.setting) {
         Ok(key) => policy.limits.get(&key).is_some_and(|limit| limit.enforce == Enforce::Required),
+        Err(_) if gap.setting == MEMORY_PRESSURE => policy.pressure.enforce == Enforce::Required,
         Err(_) => gap.setting == "landlock" && policy.landlock.enforce == LandlockMode::Required,
     }
 }

@@ -1,0 +1,132 @@
+//! What a memory cgroup has counted of its want of memory: which limit was reached, and how many were killed.
+//!
+//! v2 counts in `memory.events` what happened in a group and below it, in `memory.events.local` what happened in the group itself. v1 has no
+//! such thing: `oom_kill` of `memory.oom_control` counts the group's own processes whoever's limit it was, `memory.failcnt` how often the
+//! group's own limit was reached.
+
+use super::counters::{self, Home};
+use super::leaf::WorkerLeaf;
+use crate::oom::OomBound;
+
+/// A leaf's counts. What is not counted here is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MemoryEvents {
+    /// Processes of the leaf (on v2: and below it) that were killed for want of memory.
+    pub(crate) kills: Option<u64>,
+    /// Kills of a whole group.
+    pub(crate) group_kills: Option<u64>,
+    /// Times that nothing could be reclaimed at the leaf's own limit.
+    pub(crate) own_ooms: Option<u64>,
+    /// The same, with the groups below it.
+    pub(crate) all_ooms: Option<u64>,
+    /// Times that the leaf's own limit was reached.
+    pub(crate) limit_hits: Option<u64>,
+    /// Times that it was above `memory.high`.
+    pub(crate) high: Option<u64>,
+    /// Whether the kernel kills all of the leaf at once.
+    pub(crate) group: Option<u64>,
+}
+
+impl MemoryEvents {
+    /// Whether all of the leaf was killed at once. Before 5.17 the kernel did not count it: then the setting tells.
+    pub(crate) fn killed_as_a_group(&self) -> bool {
+        match self.group_kills {
+            Some(times) => times > 0,
+            None => self.group == Some(1) && self.kills.is_some_and(|kills| kills > 0),
+        }
+    }
+
+    /// Who ran out, as far as counts tell; `None` where nothing was killed, or nothing tells.
+    pub(crate) fn bound(&self) -> Option<OomBound> {
+        self.kills.filter(|kills| *kills > 0)?;
+        match (self.own_ooms, self.all_ooms, self.limit_hits) {
+            (Some(1..), ..) | (None, _, Some(1..)) => Some(OomBound::Worker),
+            (Some(0), Some(1..), _) => Some(OomBound::Nested),
+            (Some(0), ..) | (None, _, Some(0)) => Some(OomBound::Host),
+            (None, _, None) => None,
+        }
+    }
+}
+
+impl WorkerLeaf {
+    /// What the leaf has counted so far.
+    pub(crate) fn memory_events(&self) -> MemoryEvents {
+        collect(&|home, file| self.read(home, file))
+    }
+
+    /// Bytes that the leaf has in use.
+    pub(crate) fn memory_current(&self) -> Option<u64> {
+        let text = self.read(Home::V1("memory"), "memory.usage_in_bytes").or_else(|| self.read(Home::V2, "memory.current"))?;
+        counters::count(&text)
+    }
+
+    /// Microseconds that some task of the leaf has waited for memory, in all.
+    pub(crate) fn memory_stall_usec(&self) -> Option<u64> {
+        let text = self.read(Home::V2, "memory.pressure")?;
+        let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
+        some.split(' ').find_map(|word| counters::count(word.strip_prefix("total=")?))
+    }
+}
+
+fn collect(read: &dyn Fn(Home, &str) -> Option<String>) -> MemoryEvents {
+    if let Some(control) = read(Home::V1("memory"), "memory.oom_control") {
+        let hits = |file| read(Home::V1("memory"), file).and_then(|text| counters::count(&text));
+        // Memory and swap together have a limit of their own.
+        let limit_hits = hits("memory.failcnt").map(|n| n.saturating_add(hits("memory.memsw.failcnt").unwrap_or(0)));
+        return MemoryEvents { kills: counters::keyed(&control, "oom_kill"), limit_hits, ..MemoryEvents::default() };
+    }
+    let all = read(Home::V2, "memory.events").unwrap_or_default();
+    let own = read(Home::V2, "memory.events.local").unwrap_or_default();
+    MemoryEvents {
+        kills: counters::keyed(&all, "oom_kill"),
+        group_kills: counters::keyed(&all, "oom_group_kill"),
+        own_ooms: counters::keyed(&own, "oom"),
+        all_ooms: counters::keyed(&all, "oom"),
+        limit_hits: counters::keyed(&own, "max"),
+        high: counters::keyed(&own, "high"),
+        group: read(Home::V2, "memory.oom.group").and_then(|text| counters::count(&text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v2(all: &str, own: &str) -> MemoryEvents {
+        collect(&|home, file| match (home, file) {
+            (Home::V2, "memory.events") => Some(all.to_owned()),
+            (Home::V2, "memory.events.local") => Some(own.to_owned()),
+            (Home::V2, "memory.oom.group") => Some("0\n".to_owned()),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn v2_tells_whose_limit_it_was() {
+        let none = "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0\n";
+        let one = "low 0\nhigh 2\nmax 9\noom 3\noom_kill 1\noom_group_kill 0\n";
+        assert_eq!(v2(one, one).bound(), Some(OomBound::Worker));
+        assert_eq!(v2(one, none).bound(), Some(OomBound::Nested));
+        let killed = "max 0\noom 0\noom_kill 1\n";
+        assert_eq!(v2(killed, killed).bound(), Some(OomBound::Host));
+        assert_eq!((v2(none, none).bound(), v2("", "").bound()), (None, None));
+        assert_eq!((v2(one, one).high, v2(one, one).limit_hits), (Some(2), Some(9)));
+        let old = MemoryEvents { kills: Some(3), group: Some(1), ..MemoryEvents::default() };
+        assert!(old.killed_as_a_group() && !v2(one, one).killed_as_a_group());
+        assert!(!MemoryEvents { group_kills: Some(0), ..old }.killed_as_a_group());
+    }
+
+    #[test]
+    fn v1_tells_a_limit_that_was_never_reached() {
+        let v1 = |failcnt: &str| {
+            let failcnt = failcnt.to_owned();
+            collect(&move |home, file| match (home, file) {
+                (Home::V1("memory"), "memory.oom_control") => Some("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n".into()),
+                (Home::V1("memory"), "memory.failcnt") => Some(failcnt.clone()),
+                _ => None,
+            })
+        };
+        assert_eq!((v1("0\n").bound(), v1("7\n").bound()), (Some(OomBound::Host), Some(OomBound::Worker)));
+        assert_eq!((v1("").bound(), v1("").kills), (None, Some(1)));
+    }
+}

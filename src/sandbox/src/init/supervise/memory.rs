@@ -1,0 +1,253 @@
+//! The worker's want of memory: told before the kernel kills, counted when it does, and what the policy says of that.
+//!
+//! ```text
+//!  sources ──poll──► pressure: told, at most so often        ──► hive
+//!                └─► kills: counted, looked up in the log     ──► hive, and on_oom
+//! ```
+//! The counters are read once more when everything is dead; so is the log, which by then says all that it will.
+
+use std::time::{Duration, Instant};
+
+use rbee_hive_policy::OnOom;
+
+use super::{MainExit, Supervisor};
+use crate::StoppedBy;
+use crate::cgroup::{MemoryEvents, MemorySource, Tells, Told};
+use crate::init::OomContext;
+use crate::oom::{Evidence, Finding, KernelLog, KillBook, MainEnd, Settled, judge};
+use crate::protocol::{FromInit, MAX_VICTIMS, MemoryPressure, OomKills, PressureSource};
+
+/// One telling for each source in such a time.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+/// One telling of kills in such a time.
+const TELL_KILLS_EVERY: Duration = Duration::from_secs(1);
+/// A source that has told something is not asked before: a worker at its limit could keep its init busy.
+const QUIET: Duration = Duration::from_millis(100);
+/// v1 tells that a kill follows, not that it has come: so it is looked for, each time after twice the time.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+/// Then it has not come: something was reclaimed after all.
+const LAST_LOOK: Duration = Duration::from_millis(640);
+
+/// What an init knows of its worker's memory.
+pub(super) struct MemoryWatch {
+    sources: Vec<MemorySource>,
+    log: Option<(KernelLog, KillBook)>,
+    before: MemoryEvents,
+    told: Vec<(PressureSource, Instant, u64)>,
+    kills_told: u64,
+    kills_told_at: Option<Instant>,
+    victims_told: u64,
+    settled: Settled,
+    quiet_until: Option<Instant>,
+    /// When a kill is looked for, and how long after the look before.
+    look: Option<(Instant, Duration)>,
+}
+
+impl MemoryWatch {
+    /// From what the launcher opened; `main` is the worker's own process as the host numbers it.
+    pub(super) fn new(context: OomContext, main: Option<i32>) -> Self {
+        let OomContext { log, leaf, sources } = context;
+        Self {
+            sources,
+            log: log.map(|log| (log, KillBook::new(leaf, main))),
+            before: MemoryEvents::default(),
+            told: vec![],
+            kills_told: 0,
+            kills_told_at: None,
+            victims_told: 0,
+            settled: Settled::new(Instant::now()),
+            quiet_until: None,
+            look: None,
+        }
+    }
+
+    /// What to poll now.
+    pub(super) fn listening(&self) -> &[MemorySource] {
+        if self.quiet_until.is_some_and(|until| Instant::now() < until) { &[] } else { &self.sources }
+    }
+
+    /// When to turn to it, whatever is polled.
+    pub(super) fn resumes(&self) -> Option<Instant> {
+        self.quiet_until.filter(|until| *until > Instant::now()).into_iter().chain(self.look.map(|(at, _)| at)).min()
+    }
+
+    /// Whether a kill is to be looked for now.
+    pub(super) fn is_due(&self) -> bool {
+        self.look.is_some_and(|(at, _)| Instant::now() >= at)
+    }
+
+    /// What has news, taken off it.
+    fn news(&mut self) -> Vec<Tells> {
+        let mut news = Vec::new();
+        self.sources.retain(|source| match source.look() {
+            Told::Nothing => true,
+            Told::News => {
+                news.push(source.tells);
+                true
+            }
+            Told::Gone => false,
+        });
+        news
+    }
+
+    /// Whether `source` may be told now, and how many were left out since the last time.
+    fn may_tell(&mut self, source: PressureSource, now: Instant) -> Option<u64> {
+        match self.told.iter_mut().find(|(told, ..)| *told == source) {
+            Some((_, at, unsaid)) if now.saturating_duration_since(*at) < TELL_EVERY => {
+                *unsaid += 1;
+                None
+            }
+            Some((_, at, unsaid)) => {
+                *at = now;
+                Some(std::mem::take(unsaid))
+            }
+            None => {
+                self.told.push((source, now, 0));
+                Some(0)
+            }
+        }
+    }
+
+    fn read_log(&mut self) {
+        if let Some((log, book)) = &mut self.log {
+            log.read_into(book);
+        }
+    }
+
+    /// Victims that were not told yet.
+    fn new_victims(&mut self) -> Vec<crate::Victim> {
+        let Some((_, book)) = &self.log else { return vec![] };
+        let new = usize::try_from(book.kills() - self.victims_told).unwrap_or(usize::MAX).min(MAX_VICTIMS);
+        self.victims_told = book.kills();
+        let mut victims: Vec<_> = book.victims().rev().take(new).cloned().collect();
+        victims.reverse();
+        victims
+    }
+}
+
+impl Supervisor {
+    /// Looks at what the sources have to say, and for kills that were announced.
+    pub(super) fn look_at_memory(&mut self) {
+        let news = self.memory.news();
+        let now = Instant::now();
+        let due = self.memory.is_due();
+        if news.is_empty() && !due {
+            return;
+        }
+        if !news.is_empty() {
+            self.memory.quiet_until = Some(now + QUIET);
+        }
+        let counters = self.leaf().memory_events();
+        for source in self.short_of(&news, &counters) {
+            self.tell_pressure(source, &counters);
+        }
+        self.memory.before = counters;
+        let kills = counters.kills.unwrap_or(0);
+        if kills > self.memory.kills_told {
+            self.notice_kills(kills, now);
+        } else if news.contains(&Tells::OutOfMemory) {
+            self.memory.look = Some((now + FIRST_LOOK, FIRST_LOOK));
+        } else if let Some((_, waited)) = self.memory.look.filter(|_| due) {
+            self.memory.look = (waited < LAST_LOOK).then(|| (now + waited * 2, waited * 2));
+        }
+    }
+
+    /// What the news come to.
+    fn short_of(&self, news: &[Tells], counters: &MemoryEvents) -> Vec<PressureSource> {
+        let mut found = Vec::new();
+        for tells in news {
+            match tells {
+                Tells::Stall => found.push(PressureSource::Psi),
+                Tells::Events => {
+                    let before = &self.memory.before;
+                    found.extend((counters.high > before.high).then_some(PressureSource::High).filter(|_| counters.high > Some(0)));
+                    found.extend((counters.limit_hits > before.limit_hits.or(Some(0))).then_some(PressureSource::Max));
+                }
+                // It is told on the way down, too.
+                Tells::Usage { threshold } if self.leaf().memory_current().is_none_or(|bytes| bytes >= *threshold) => {
+                    found.push(PressureSource::Usage);
+                }
+                Tells::Usage { .. } | Tells::OutOfMemory => {}
+            }
+        }
+        found
+    }
+
+    fn tell_pressure(&mut self, source: PressureSource, counters: &MemoryEvents) {
+        // A policy that wants to hear nothing of it.
+        if self.context.plan.pressure.memory.is_none() {
+            return;
+        }
+        let Some(unsaid) = self.memory.may_tell(source, Instant::now()) else { return };
+        let pressure = MemoryPressure {
+            source,
+            stalled_usec: self.leaf().memory_stall_usec(),
+            breaches: match source {
+                PressureSource::High => counters.high,
+                PressureSource::Max => counters.limit_hits,
+                PressureSource::Psi | PressureSource::Usage => None,
+            },
+            memory_current: self.leaf().memory_current(),
+            memory_max: self.leaf().memory_limit(),
+            unsaid,
+        };
+        self.say(FromInit::Pressure { pressure }, vec![]);
+    }
+
+    fn notice_kills(&mut self, kills: u64, now: Instant) {
+        if self.main_exit.is_none() {
+            self.memory.settled.count(kills, now);
+        }
+        self.follow_on_oom();
+        let wait = self.memory.kills_told_at.map(|at| at + TELL_KILLS_EVERY).filter(|until| *until > now);
+        match wait {
+            Some(until) => self.memory.look = Some((until, LAST_LOOK)),
+            None => {
+                self.memory.look = None;
+                self.tell_kills(kills);
+            }
+        }
+    }
+
+    fn tell_kills(&mut self, oom_kills: u64) {
+        self.memory.read_log();
+        let victims = self.memory.new_victims();
+        (self.memory.kills_told, self.memory.kills_told_at) = (oom_kills, Some(Instant::now()));
+        self.say(FromInit::OomKills { kills: OomKills { oom_kills, victims } }, vec![]);
+    }
+
+    /// What the policy says of a worker that has lost a process. One that is on its way to its end has nothing to follow.
+    fn follow_on_oom(&mut self) {
+        if self.main_exit.is_some() || self.stopping.is_some() {
+            return;
+        }
+        match self.context.plan.on_oom {
+            OnOom::Continue => {}
+            OnOom::Stop => self.stop(StoppedBy::Oom, Duration::from_millis(self.context.plan.stop.grace_ms)),
+            OnOom::Kill => self.stop(StoppedBy::Oom, Duration::ZERO),
+        }
+    }
+
+    /// Everything is dead: what there is still to tell, and whether the end was for want of memory.
+    pub(super) fn memory_at_the_end(&mut self) -> Option<Finding> {
+        let counters = self.leaf().memory_events();
+        let killed = matches!(self.main_exit, Some(MainExit::Signaled { signal: libc::SIGKILL, .. }));
+        let kills = counters.kills.unwrap_or(0);
+        if kills > self.memory.kills_told {
+            self.tell_kills(kills);
+        } else if killed {
+            // Where no counter says so, the log may.
+            self.memory.read_log();
+        }
+        let asked = self.stopping.as_ref();
+        let ended_for = asked.filter(|stopping| stopping.by == StoppedBy::Oom).map(|_| self.context.plan.on_oom);
+        let evidence = Evidence {
+            main: if killed && !asked.is_some_and(|stopping| stopping.forced) { MainEnd::Killed } else { MainEnd::Otherwise },
+            counters,
+            others: self.memory.settled.others(self.main_ended.unwrap_or_else(Instant::now)),
+            book: self.memory.log.as_ref().map(|(_, book)| book),
+            ended_for,
+        };
+        judge(&evidence)
+    }
+}
