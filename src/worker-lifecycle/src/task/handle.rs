@@ -42,8 +42,6 @@ pub(crate) struct Known {
     pub(crate) verify: OnceLock<mpsc::Sender<oneshot::Sender<()>>>,
     /// What its start was decided by.
     pub(crate) decision: OnceLock<Decision>,
-    /// How long it must have done nothing to be idle.
-    pub(crate) idle_after: OnceLock<Duration>,
 }
 
 /// What a start was decided by, for those who ask later.
