@@ -78,8 +78,6 @@ pub(crate) struct Known {
     pub(crate) in_force: Arc<RwLock<Option<InForce>>>,
     /// Limits that were changed since the start.
     pub(crate) updated: Mutex<BTreeSet<LimitKey>>,
-    /// How long it must have done nothing to be idle.
-    pub(crate) idle_after: OnceLock<Duration>,
     /// Its limit of GPU memory.
     pub(crate) gpu_memory: OnceLock<GpuMemoryPlan>,
     /// Bytes that it was last seen to have on its GPUs, if that is known.
