@@ -79,6 +79,14 @@ pub struct HostFacts {
     pub memory_policy: Ability,
     /// NUMA nodes with memory, in list format.
     pub host_mems: String,
+    /// Bytes of memory; `None` where it is not known.
+    pub memory: Option<u64>,
+    /// Block devices that limits name, with the number of the whole disk; those that the host lacks are not among them.
+    pub block_devices: BTreeMap<String, String>,
+    /// Sizes of huge pages, bytes.
+    pub huge_pages: BTreeSet<u64>,
+    /// Regions of device memory.
+    pub dmem_regions: BTreeSet<String>,
     /// Values of the variables that the policy passes on.
     pub env: BTreeMap<String, String>,
 }

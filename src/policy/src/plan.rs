@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::file::GpuMemoryAction;
 use crate::learn::WatchPlan;
 use crate::oom::{OnOom, PressurePlan};
-use crate::{GpuLease, Limits, WorkerId};
+use crate::{GpuLease, IdlePlan, Limits, WorkerId};
 
 /// Whether a setting must be in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -379,6 +379,9 @@ pub struct SandboxPlan {
     /// When it is told to be short of memory.
     #[serde(default)]
     pub pressure: PressurePlan,
+    /// When it is idle, and what follows.
+    #[serde(default)]
+    pub idle: IdlePlan,
     /// What the policy asks for and the host (or this version) does not enforce.
     pub not_in_force: Vec<NotInForce>,
     /// Set by the launcher of a `policy learn`, and by nothing else: what the worker does is watched.

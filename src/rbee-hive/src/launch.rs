@@ -104,6 +104,8 @@ pub(crate) struct SpawnerStart {
     pub(crate) ports: std::ops::RangeInclusive<u16>,
     /// Most workers at one time.
     pub(crate) max_workers: usize,
+    /// How often figures are sampled.
+    pub(crate) sample_interval: Duration,
     /// The inventory, read before privileges were dropped.
     pub(crate) inventory: Inventory,
     /// The hive's own directory, opened before privileges were dropped.
@@ -122,10 +124,10 @@ fn nvml_helper_command() -> Vec<OsString> {
 
 /// Makes the spawner over a launcher. Called inside the runtime.
 pub(crate) fn attach_spawner(start: SpawnerStart, narrator: rbee_hive_narration::Narrator) -> anyhow::Result<Arc<WorkerSpawner>> {
-    let SpawnerStart { launcher, log_dir, ports, max_workers, inventory, records } = start;
+    let SpawnerStart { launcher, log_dir, ports, max_workers, sample_interval, inventory, records } = start;
     let client = LauncherClient::attach(launcher.channel, launcher.child, launcher.cgroup).context("attach the launcher")?;
     let registry = Arc::new(WorkerRegistry::with_ports(ports));
-    let options = SpawnerOptions { inventory, narrator, logs: log_dir, max_workers, records: Some(records) };
+    let options = SpawnerOptions { inventory, narrator, logs: log_dir, max_workers, sample_interval, records: Some(records) };
     Ok(WorkerSpawner::attach(registry, client, options))
 }
 

@@ -33,6 +33,10 @@ pub enum StoppedBy {
     Drift,
     /// The kernel had killed one of its processes for want of memory, and the policy says `stop` or `kill`.
     Oom,
+    /// It was idle, and the policy says `stop`.
+    Idle,
+    /// It was idle, and another worker of its policy needed the place.
+    Evicted,
 }
 
 /// The verdict on an ended worker.
@@ -208,6 +212,8 @@ fn stopped_sentence(by: StoppedBy, forced: bool) -> String {
         StoppedBy::Readiness => "because it was not ready",
         StoppedBy::Drift => "because its sandbox was no longer as planned",
         StoppedBy::Oom => "because the kernel had killed one of its processes for want of memory",
+        StoppedBy::Idle => "because it was idle",
+        StoppedBy::Evicted => "because it was idle and another worker of its policy needed the place",
     };
     let how = if forced { ", killed at the end of its grace time" } else { "" };
     format!("it was stopped {who}{how}")

@@ -2,15 +2,18 @@
 
 mod env;
 mod gpu;
+mod host;
 mod landlock;
 mod limits;
 mod process;
 mod template;
+mod update;
 
 use std::path::{Path, PathBuf};
 
 pub(crate) use env::{check_home, is_device_variable, is_loader_variable, valid_variable};
 pub(crate) use template::{check_template, takes_no_part};
+pub use update::update;
 
 use crate::file::{MaySet, Policy};
 use crate::{Bind, BindSource, Command, Credentials, HostFacts, NotInForce, Readiness, SandboxPlan, TmpNodes, WorkerRequest};
@@ -122,6 +125,7 @@ pub fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> R
         verify: policy.verify,
         on_oom: policy.worker.on_oom,
         pressure: policy.pressure,
+        idle: policy.idle,
         not_in_force,
         watch: None,
     })

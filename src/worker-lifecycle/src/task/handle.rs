@@ -1,26 +1,55 @@
 //! What others hold of a worker.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use rbee_hive_policy::exposure::Remains;
-use rbee_hive_policy::{LimitKey, WorkerId};
+use rbee_hive_policy::{LimitKey, Limits, NotInForce, WorkerId};
 use rbee_hive_sandbox::StoppedBy;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
 use crate::init_link::InitLink;
 use crate::processes::Owner;
-use crate::{WorkerState, WorkerView};
+use crate::reach::Usage;
+use crate::sampling::Sampled;
+use crate::{LifecycleError, WorkerState, WorkerView};
 
 /// What a worker's task is asked to do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) enum Command {
     /// Stop; the policy's grace where none is given.
     Stop { by: StoppedBy, grace: Option<Duration> },
     /// A signal to the worker's own process.
     Signal { signal: i32 },
+    /// Show other limits, which the launcher has put in force; `shown` is told afterwards.
+    ShowLimits { now: InForce, changed: Vec<LimitKey>, shown: oneshot::Sender<()> },
+    /// Let it stand still; `tell` hears when it does.
+    Freeze { tell: Told },
+    /// Let it run again; `tell` hears when it does, before it has answered its probe.
+    Thaw { tell: Told },
 }
+
+/// Limits of a worker and what of its plan is not in force, after an update.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct InForce {
+    /// All limits of its plan.
+    pub(crate) limits: Limits,
+    /// All of the plan's.
+    pub(crate) not_in_force: Vec<NotInForce>,
+}
+
+impl InForce {
+    /// The notes of a worker with those about limits replaced: others may have come to know more than the launcher.
+    pub(crate) fn among(&self, before: &[NotInForce]) -> Vec<NotInForce> {
+        let about_a_limit = |note: &&NotInForce| LimitKey::from_name(&note.setting).is_ok();
+        let others = before.iter().filter(|note| !about_a_limit(note));
+        others.chain(self.not_in_force.iter().filter(about_a_limit)).cloned().collect()
+    }
+}
+
+/// Who waits for a command to be carried out.
+pub(crate) type Told = oneshot::Sender<Result<(), LifecycleError>>;
 
 /// What becomes known of a worker once and stays, beside its view.
 #[derive(Debug, Default)]
@@ -33,8 +62,17 @@ pub(crate) struct Known {
     pub(crate) link: OnceLock<Weak<InitLink>>,
     /// Who looks at its sandbox on request, once its program runs.
     pub(crate) verify: OnceLock<mpsc::Sender<oneshot::Sender<()>>>,
+    /// Its figures and their history.
+    pub(crate) sampled: Sampled,
     /// What its start was decided by.
     pub(crate) decision: OnceLock<Decision>,
+    /// What the last update has put in force; `None` before the first. Who looks at the sandbox holds it, so that no look falls between the
+    /// launcher's writes and this.
+    pub(crate) in_force: Arc<RwLock<Option<InForce>>>,
+    /// Limits that were changed since the start.
+    pub(crate) updated: Mutex<BTreeSet<LimitKey>>,
+    /// How long it must have done nothing to be idle.
+    pub(crate) idle_after: OnceLock<Duration>,
 }
 
 /// What a start was decided by, for those who ask later.
@@ -54,7 +92,7 @@ pub(crate) struct WorkerHandle {
     pub(crate) id: WorkerId,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) view: watch::Receiver<WorkerView>,
-    pub(crate) connections: Arc<AtomicUsize>,
+    pub(crate) usage: Arc<Usage>,
     pub(crate) known: Arc<Known>,
 }
 
@@ -64,7 +102,7 @@ impl WorkerHandle {
     }
 
     pub(crate) fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.usage.open()
     }
 
     /// Whether both are of one worker, and not of two that had one name after each other.
