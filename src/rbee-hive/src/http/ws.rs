@@ -14,10 +14,12 @@ use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::DropGuard;
 
 use super::body::MAX_BODY;
 use super::events::crowded;
 use super::router::{App, wrong_method};
+use crate::hive::{Caller, Connection};
 use crate::rpc::Subscriptions;
 
 /// Most calls of one connection at a time: with so many under way nothing more is read.
@@ -40,6 +42,9 @@ struct Session {
     subscriptions: Subscriptions,
     /// Ended with the connection; what a call has begun goes on as its method says.
     calls: JoinSet<Option<Value>>,
+    /// Can be the life of a lease.
+    connection: Connection,
+    _until_its_end: DropGuard,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -58,7 +63,8 @@ enum Turn {
 impl Session {
     fn new(app: App, slot: OwnedSemaphorePermit) -> Self {
         let subscriptions = Subscriptions::new(Arc::clone(&app.state.events));
-        Self { app, subscriptions, calls: JoinSet::new(), _slot: slot }
+        let (_until_its_end, connection) = Connection::open();
+        Self { app, subscriptions, calls: JoinSet::new(), connection, _until_its_end, _slot: slot }
     }
 
     async fn run(mut self, mut socket: WebSocket) {
@@ -101,7 +107,8 @@ impl Session {
             return Turn::Say(answer.into_iter().collect());
         }
         let rpc = self.app.rpc.clone();
-        self.calls.spawn(async move { rpc.handle(&bytes).await });
+        let caller = Caller { connection: Some(self.connection.clone()), gone: None };
+        self.calls.spawn(caller.runs(async move { rpc.handle(&bytes).await }));
         Turn::Say(vec![])
     }
 }
