@@ -9,8 +9,8 @@ mod wire;
 
 pub use client::{Client, ClientError, Deadline, Endpoint, InvalidEndpoint, MAX_ANSWER_BYTES};
 pub use wire::{
-    Cgroup, Device, DeviceMount, DevicePart, DeviceProcess, ErrorData, ExplainedLimit, Exposure, ExposurePoint, HiveCgroup, HiveInfo,
-    HostFeature, JudgedAs, JudgedSetting, KnownVerdict, Lease, LeaseParams, LimitValue, LogLine, LogPage, NotInForce, PolicyCheck,
-    PolicyExplanation, PolicyFinding, PolicyInfo, PolicyJudgement, PolicyScore, PolicySetting, PolicyText, Process, Resources, RpcError,
-    SpawnParams, SpawnWait, Topology, Verdict, VerdictKind, Verified, WaitFor, Worker, WorkerExplanation,
+    Cgroup, Device, DeviceMount, DevicePart, DeviceProcess, ErrorData, ExplainedLimit, Exposure, ExposurePoint, GpuMemory, HiveCgroup,
+    HiveInfo, HostFeature, Incident, JudgedAs, JudgedSetting, KnownVerdict, Lease, LeaseParams, LimitValue, LogLine, LogPage, NotInForce,
+    PolicyCheck, PolicyExplanation, PolicyFinding, PolicyInfo, PolicyJudgement, PolicyScore, PolicySetting, PolicyText, Process, Resources,
+    RpcError, SpawnParams, SpawnWait, Topology, Verdict, VerdictKind, Verified, WaitFor, Worker, WorkerExplanation,
 };
