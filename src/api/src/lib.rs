@@ -7,10 +7,11 @@
 mod client;
 mod wire;
 
-pub use client::{Client, ClientError, Deadline, Endpoint, InvalidEndpoint, MAX_ANSWER_BYTES};
+pub use client::{Client, ClientError, Deadline, Endpoint, EventStream, InvalidEndpoint, MAX_ANSWER_BYTES};
 pub use wire::{
-    Cgroup, Device, DeviceMount, DevicePart, DeviceProcess, ErrorData, ExplainedLimit, Exposure, ExposurePoint, GpuMemory, HiveCgroup,
-    HiveInfo, HostFeature, Incident, JudgedAs, JudgedSetting, KnownVerdict, Lease, LeaseParams, LimitValue, LogLine, LogPage, NotInForce,
-    PolicyCheck, PolicyExplanation, PolicyFinding, PolicyInfo, PolicyJudgement, PolicyScore, PolicySetting, PolicyText, Process, Resources,
-    RpcError, SpawnParams, SpawnWait, Topology, Verdict, VerdictKind, Verified, WaitFor, Worker, WorkerExplanation,
+    BelowUse, Cgroup, Device, DeviceMount, DevicePart, DeviceProcess, ErrorData, Event, EventEnd, EventQuery, ExplainedLimit, Exposure,
+    ExposurePoint, GpuMemory, HiveCgroup, HiveInfo, HostFeature, Incident, JudgedAs, JudgedSetting, KnownVerdict, Lease, LeaseParams,
+    LimitValue, LogLine, LogPage, MemoryEvents, MemoryKinds, NotInForce, PageFaults, PolicyCheck, PolicyExplanation, PolicyFinding,
+    PolicyInfo, PolicyJudgement, PolicyScore, PolicySetting, PolicyText, Pressure, Process, Resources, RpcError, SpawnParams, SpawnWait,
+    Stall, Stalls, Throttled, Topology, Unmeasured, Verdict, VerdictKind, Verified, WaitFor, Worker, WorkerExplanation, WorkerHistory,
 };

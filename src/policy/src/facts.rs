@@ -51,8 +51,8 @@ pub struct HostFacts {
     pub mems: Option<String>,
     /// Leased GPUs that nothing can be placed next to, each with why.
     pub nowhere_near: Vec<String>,
-    /// Why no cgroup limits the memory of the leased GPUs, one clause.
-    pub no_dmem: String,
+    /// PCI addresses of the leased GPUs, by their names, as far as they are known.
+    pub gpu_pci: BTreeMap<String, String>,
     /// Whether somebody accounts GPU memory by process, and why not.
     pub gpu_memory_watched: Ability,
     /// CPUs that are online, in list format.
@@ -79,6 +79,14 @@ pub struct HostFacts {
     pub memory_policy: Ability,
     /// NUMA nodes with memory, in list format.
     pub host_mems: String,
+    /// Bytes of memory; `None` where it is not known.
+    pub memory: Option<u64>,
+    /// Block devices that limits name, with the number of the whole disk; those that the host lacks are not among them.
+    pub block_devices: BTreeMap<String, String>,
+    /// Sizes of huge pages, bytes.
+    pub huge_pages: BTreeSet<u64>,
+    /// Regions of device memory.
+    pub dmem_regions: BTreeSet<String>,
     /// Values of the variables that the policy passes on.
     pub env: BTreeMap<String, String>,
 }

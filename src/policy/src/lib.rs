@@ -12,6 +12,7 @@ pub mod exposure;
 mod facts;
 mod file;
 mod id;
+mod idle;
 pub mod learn;
 mod limit;
 mod oom;
@@ -21,7 +22,7 @@ mod request;
 mod seccomp;
 pub mod units;
 
-pub use compile::{PLAN_VERSION, Violation, compile};
+pub use compile::{PLAN_VERSION, Violation, compile, update};
 pub use facts::{Ability, HostFacts};
 pub use file::{
     Affinity, CredentialsSection, DevicesSection, EnvironmentSection, FilesystemSection, GpuMemoryAction, GpuShare, Gpus,
@@ -29,7 +30,8 @@ pub use file::{
     ReadinessSection, RequestSection, RestartSection, RestartWhen, SeccompSection, Setting, WorkerSection,
 };
 pub use id::{InvalidWorkerId, WorkerId};
-pub use limit::{InvalidLimit, LimitKey, LimitValue, Limits, PlannedLimit};
+pub use idle::{IdleAction, IdlePlan};
+pub use limit::{BlockLimits, InvalidLimit, InvalidNamed, IoBounds, LimitKey, LimitValue, Limits, PageLimits, PlannedLimit, RegionLimits};
 pub use oom::{InvalidTrigger, OnOom, PressurePlan, StallTrigger};
 pub use origin::{Origin, Origins, Traced};
 pub use plan::{

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::file::GpuMemoryAction;
 use crate::learn::WatchPlan;
 use crate::oom::{OnOom, PressurePlan};
-use crate::{GpuLease, Limits, WorkerId};
+use crate::{GpuLease, IdlePlan, Limits, WorkerId};
 
 /// Whether a setting must be in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +166,8 @@ pub struct GpuMemoryPlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GpuMemoryEnforcer {
+    /// The cgroup controller of that name.
+    Dmem,
     /// Accounting by process: it is told, and stopped if it stays over.
     Soft,
 }
@@ -379,6 +381,9 @@ pub struct SandboxPlan {
     /// When it is told to be short of memory.
     #[serde(default)]
     pub pressure: PressurePlan,
+    /// When it is idle, and what follows.
+    #[serde(default)]
+    pub idle: IdlePlan,
     /// What the policy asks for and the host (or this version) does not enforce.
     pub not_in_force: Vec<NotInForce>,
     /// Set by the launcher of a `policy learn`, and by nothing else: what the worker does is watched.

@@ -57,6 +57,7 @@ fn the_default_policy_is_the_documented_one() {
     assert_eq!((policy.filesystem.tmp_size, policy.filesystem.shm_size, policy.process.umask), (64 << 20, 64 << 20, 0o022));
     assert_eq!(policy.verify, VerifyPlan { interval_ms: 30_000, on_drift: OnDrift::Report });
     assert_eq!((policy.worker.on_oom, policy.pressure), (OnOom::Continue, PressurePlan::default()));
+    assert_eq!(policy.idle, IdlePlan::default());
     assert!(policy.takes_port());
 }
 
@@ -100,6 +101,13 @@ fn contradictions_and_missing_reasons_are_refused() {
         "[process]\noom_score_adj = -1",
         "[verify]\ninterval = \"500ms\"",
         "[verify]\ninterval = 30",
+        "[idle]\nafter = \"500ms\"",
+        "[idle]\naction = \"freeze\"",
+        "[idle]\nafter = \"0\"\naction = \"stop\"",
+        "[idle]\nmax_warm = 2",
+        "[idle]\nafter = \"1min\"\nmax_warm = 0",
+        "[idle]\nafter = \"1min\"\naction = \"sleep\"",
+        "[idle]\nafter = \"1min\"\naction = \"freeze\"\n[network]\nmode = \"host\"",
         "[verify]\non_drift = \"restart\"",
         "[pressure]\nmemory = \"3s/2s\"",
         "[pressure]\nmemory = \"150ms/1s\"",
@@ -214,7 +222,109 @@ fn a_command_of_run_replaces_the_template_and_takes_no_port() {
     assert_eq!((plan.port, plan.argv[2].as_str(), plan.executable.to_str()), (None, "{port}", Some("sh")));
 }
 
+fn bounded_facts() -> HostFacts {
+    HostFacts {
+        memory: Some(8 << 30),
+        host_mems: "0".into(),
+        block_devices: BTreeMap::from([("/dev/vda1".to_owned(), "254:0".to_owned()), ("254:0".to_owned(), "254:0".to_owned())]),
+        huge_pages: [2 << 20].into(),
+        ..facts()
+    }
+}
+
+#[test]
+fn what_limits_name_is_the_hosts_own_or_refused_by_name() {
+    let policy = parse("[worker]\nbinary = \"x\"\n[request]\nmay_set = [\"limits\"]\nmax = { io_max = \"/dev/vda1 rbps=10MiB\" }").unwrap();
+    let ask = |key: LimitKey, text: &str| {
+        let mut request = request();
+        request.limits.insert(key, LimitValue::Text(text.into()));
+        compile(&policy, &request, &bounded_facts()).map(|p| p.limits[&key].value.clone())
+    };
+    assert_eq!(ask(LimitKey::IoMax, "254:0 rbps=1MiB"), Ok(LimitValue::Text("254:0 rbps=1MiB".into())));
+    assert_eq!(ask(LimitKey::IoMax, "/dev/vda1 rbps=1MiB"), Ok(LimitValue::Text("254:0 rbps=1MiB".into())), "a partition is its disk's");
+    assert!(matches!(ask(LimitKey::IoMax, "/dev/vda1 rbps=20MiB"), Err(Violation::PolicyViolation { .. })));
+    for (key, text) in [
+        (LimitKey::IoMax, "/dev/nope rbps=1MiB"),
+        (LimitKey::IoMax, "254:0 rbps=1MiB; /dev/vda1 wbps=1MiB"),
+        (LimitKey::Hugetlb, "1GiB=1GiB"),
+        (LimitKey::Dmem, "drm/x=1GiB"),
+    ] {
+        let refused = ask(key, text);
+        assert!(matches!(&refused, Err(Violation::InvalidParams { field, .. }) if field.ends_with(key.name())), "{text}: {refused:?}");
+    }
+    let wish =
+        parse("[worker]\nbinary = \"x\"\n[limits]\nio_max = { value = \"/dev/nope rbps=1MiB\", enforce = \"if_available\" }").unwrap();
+    let plan = compile(&wish, &request(), &bounded_facts()).unwrap();
+    assert!(plan.not_in_force.iter().any(|n| n.setting == "io_max" && n.why.contains("/dev/nope")), "{:?}", plan.not_in_force);
+}
+
+#[test]
+fn more_than_the_host_has_is_refused_to_who_asks_and_no_error_of_a_policy() {
+    let open = "[request]\nmay_set = [\"limits\"]\nmax = { memory_max = \"64GiB\", cpus = 64.0 }";
+    let policy = parse(&format!("[worker]\nbinary = \"x\"\n[limits]\nmemory_max = \"32GiB\"\ncpus = 32.0\n{open}")).unwrap();
+    assert!(compile(&policy, &request(), &bounded_facts()).is_ok());
+    for (key, value) in [(LimitKey::MemoryMax, LimitValue::Count(9 << 30)), (LimitKey::Cpus, LimitValue::Decimal(4.5))] {
+        let mut request = request();
+        request.limits.insert(key, value);
+        let refused = compile(&policy, &request, &bounded_facts());
+        assert!(
+            matches!(&refused, Err(Violation::InvalidParams { field, .. }) if field == &format!("limits.{}", key.name())),
+            "{refused:?}"
+        );
+    }
+    let mut request = request();
+    request.limits.insert(LimitKey::Mems, LimitValue::Text("1".into()));
+    assert!(matches!(compile(&policy, &request, &bounded_facts()), Err(Violation::NotEnforceable { .. })));
+}
+
+#[test]
+fn a_burst_is_saved_from_a_quota_and_is_no_more_than_it() {
+    let with = |limits: &str| compile(&parse(&format!("[worker]\nbinary = \"x\"\n[limits]\n{limits}")).unwrap(), &request(), &facts());
+    assert!(with("cpus = 0.5\ncpu_burst = \"50ms\"").is_ok());
+    assert!(with("cpu_burst = \"0\"").is_ok());
+    for bad in ["cpu_burst = \"50ms\"", "cpus = 0.5\ncpu_burst = \"51ms\"", "cpus = \"max\"\ncpu_burst = \"1ms\""] {
+        assert!(matches!(with(bad), Err(Violation::InvalidParams { field, .. }) if field == "limits.cpu_burst"), "{bad}");
+    }
+}
+
+#[test]
+fn an_update_is_judged_like_a_spawn_and_leaves_the_rest_alone() {
+    let text = |limits: &str| {
+        format!("[worker]\nbinary = \"x\"\n[limits]\n{limits}\n[request]\nmay_set = [\"limits\"]\nmax = {{ pids_max = 900 }}")
+    };
+    let plan = compile(&parse(&text("memory_max = \"1GiB\"\npids_max = 100")).unwrap(), &request(), &facts()).unwrap();
+    // The policy says less by now: it counts for what is asked, and for nothing else.
+    let policy = parse(&text("memory_max = \"512MiB\"\npids_max = 50")).unwrap();
+    let ask = |key, value| update(&policy, &plan, &BTreeMap::from([(key, value)]), &facts());
+    let limits = ask(LimitKey::PidsMax, LimitValue::Count(900)).unwrap();
+    assert_eq!(limits[&LimitKey::PidsMax], PlannedLimit { value: LimitValue::Count(900), enforce: Enforce::Required });
+    assert_eq!(limits[&LimitKey::MemoryMax].value, LimitValue::Count(1 << 30));
+    assert!(matches!(ask(LimitKey::MemoryMax, LimitValue::Count(1 << 30)), Err(Violation::PolicyViolation { .. })));
+    assert!(matches!(ask(LimitKey::PidsMax, LimitValue::Count(901)), Err(Violation::PolicyViolation { .. })));
+    assert_eq!(ask(LimitKey::Cpuset, LimitValue::Text("1".into())).unwrap()[&LimitKey::Cpuset].value, LimitValue::Text("1".into()));
+    assert!(matches!(ask(LimitKey::Cpuset, LimitValue::Text("77".into())), Err(Violation::NotEnforceable { .. })));
+    assert!(matches!(update(&policy, &plan, &BTreeMap::new(), &facts()), Err(Violation::InvalidParams { .. })));
+    let mut none = facts();
+    none.unenforceable.insert(LimitKey::MemoryHigh, "cgroup v1 has no memory.high".into());
+    let high = |value| update(&policy, &plan, &BTreeMap::from([(LimitKey::MemoryHigh, value)]), &none);
+    assert!(matches!(high(LimitValue::Count(1 << 20)), Err(Violation::NotEnforceable { .. })));
+    assert!(!high(LimitValue::max()).unwrap().contains_key(&LimitKey::MemoryHigh), "no limit holds everywhere");
+    let closed = parse("[worker]\nbinary = \"x\"").unwrap();
+    let refused = update(&closed, &plan, &BTreeMap::from([(LimitKey::PidsMax, LimitValue::Count(1))]), &facts());
+    assert!(matches!(refused, Err(Violation::PolicyViolation { .. })));
+}
+
 proptest! {
+    #[test]
+    fn no_update_exceeds_policy_and_maximum(asked in 1u64..(4 << 30)) {
+        let policy = parse(embedded::policy("mock").unwrap()).unwrap();
+        let plan = compile(&policy, &request(), &facts()).unwrap();
+        match update(&policy, &plan, &BTreeMap::from([(LimitKey::MemoryMax, LimitValue::Count(asked))]), &facts()) {
+            Ok(limits) => prop_assert!(limits[&LimitKey::MemoryMax].value.within(&LimitValue::Count(1 << 30))),
+            Err(e) => prop_assert!(asked > 1 << 30, "{e}"),
+        }
+    }
+
     #[test]
     fn no_text_makes_the_parser_panic(text in "\\PC{0,300}") {
         let _ = parse(&text);
@@ -271,4 +381,15 @@ fn on_oom_kill_asks_the_kernel_for_the_group_and_no_pressure_can_be_told_off() {
         .collect();
     let read: crate::SandboxPlan = serde_json::from_value(old.into()).unwrap();
     assert_eq!((read.on_oom, read.pressure), (OnOom::Continue, PressurePlan::default()), "an older plan means what it meant");
+}
+
+#[test]
+fn what_is_done_to_idle_workers_reaches_the_plan_and_a_freeze_needs_who_wakes() {
+    let policy = parse("[worker]\nbinary = \"x\"\n[idle]\nafter = \"10min\"\naction = \"freeze\"\nmax_warm = 2").unwrap();
+    let idle = IdlePlan { after_ms: Some(600_000), action: IdleAction::Freeze, max_warm: Some(2) };
+    assert_eq!((policy.idle, compile(&policy, &request(), &facts()).unwrap().idle), (idle, idle));
+    let host = "[worker]\nbinary = \"x\"\n[network]\nmode = \"host\"\n[idle]\nafter = \"1s\"\naction = ";
+    assert!(parse(&format!("{host}\"freeze\"")).is_err() && parse(&format!("{host}\"stop\"")).is_ok());
+    let never = "[worker]\nbinary = \"x\"\n[idle]\nafter = \"0\"";
+    assert_eq!(parse(never).unwrap().idle, IdlePlan::default());
 }

@@ -106,6 +106,8 @@ pub(crate) struct SpawnerStart {
     pub(crate) ports: std::ops::RangeInclusive<u16>,
     /// Most workers at one time.
     pub(crate) max_workers: usize,
+    /// How often figures are sampled.
+    pub(crate) sample_interval: Duration,
     /// The inventory, read before privileges were dropped.
     pub(crate) inventory: Inventory,
     /// How GPUs are watched.
@@ -130,7 +132,7 @@ pub(crate) fn attach_spawner(
     observer: &Arc<ObserverCache>,
     narrator: rbee_hive_narration::Narrator,
 ) -> anyhow::Result<Arc<WorkerSpawner>> {
-    let SpawnerStart { launcher, log_dir, ports, max_workers, inventory, gpus, records } = start;
+    let SpawnerStart { launcher, log_dir, ports, max_workers, sample_interval, inventory, gpus, records } = start;
     let observer = Arc::clone(observer);
     let watch = DeviceWatch {
         observe: Arc::new(move || Observation::clone(&observer.look())),
@@ -139,7 +141,8 @@ pub(crate) fn attach_spawner(
     };
     let client = LauncherClient::attach(launcher.channel, launcher.child, launcher.cgroup).context("attach the launcher")?;
     let registry = Arc::new(WorkerRegistry::with_ports(ports));
-    let options = SpawnerOptions { inventory, narrator, logs: log_dir, max_workers, devices: Some(watch), records: Some(records) };
+    let options =
+        SpawnerOptions { inventory, narrator, logs: log_dir, max_workers, sample_interval, devices: Some(watch), records: Some(records) };
     Ok(WorkerSpawner::attach(registry, client, options))
 }
 

@@ -35,6 +35,10 @@ pub enum StoppedBy {
     GpuMemory,
     /// The kernel had killed one of its processes for want of memory, and the policy says `stop` or `kill`.
     Oom,
+    /// It was idle, and the policy says `stop`.
+    Idle,
+    /// It was idle, and another worker of its policy needed the place.
+    Evicted,
 }
 
 /// The verdict on an ended worker.
@@ -211,6 +215,8 @@ fn stopped_sentence(by: StoppedBy, forced: bool) -> String {
         StoppedBy::Drift => "because its sandbox was no longer as planned",
         StoppedBy::GpuMemory => "because it stayed over its limit of GPU memory",
         StoppedBy::Oom => "because the kernel had killed one of its processes for want of memory",
+        StoppedBy::Idle => "because it was idle",
+        StoppedBy::Evicted => "because it was idle and another worker of its policy needed the place",
     };
     let how = if forced { ", killed at the end of its grace time" } else { "" };
     format!("it was stopped {who}{how}")

@@ -89,6 +89,8 @@ impl From<LaunchError> for LifecycleError {
             LaunchErrorKind::InvalidParams => ErrorKind::InvalidParams,
             LaunchErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
             LaunchErrorKind::AtCapacity => ErrorKind::AtCapacity,
+            LaunchErrorKind::NotFound => ErrorKind::NotFound,
+            LaunchErrorKind::NotAllowedNow => ErrorKind::NotAllowedNow,
             LaunchErrorKind::ShuttingDown => ErrorKind::LauncherGone,
             LaunchErrorKind::SetupFailed => ErrorKind::SetupFailed,
         };

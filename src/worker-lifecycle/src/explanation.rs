@@ -30,6 +30,8 @@ pub enum LimitOrigin {
     Policy,
     /// Who asked for the worker.
     Request,
+    /// Who changed it while the worker ran.
+    Update,
     /// The device that it leased, which is on some CPUs and NUMA nodes.
     DeviceLease,
     /// The policy's file has changed since, and nothing tells any more.

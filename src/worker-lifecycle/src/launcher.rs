@@ -141,6 +141,7 @@ async fn listen(shared: Arc<Shared>) {
             | FromLauncher::Inspected { seq, .. }
             | FromLauncher::Texts { seq, .. }
             | FromLauncher::Judged { seq, .. }
+            | FromLauncher::Updated { seq, .. }
             | FromLauncher::Done { seq } => shared.answers.give(*seq, (message, fds)),
             FromLauncher::Released { worker_id, code, signal, left } => {
                 if let Some(tell) = lock(&shared.releases).remove(worker_id) {

@@ -13,6 +13,7 @@ mod device_watch;
 mod error;
 mod events;
 mod explanation;
+mod idle;
 mod init_link;
 mod launcher;
 mod leases;
@@ -22,6 +23,7 @@ mod processes;
 mod reach;
 mod readiness;
 mod registry;
+mod sampling;
 mod spawner;
 mod state;
 mod task;
@@ -32,12 +34,13 @@ mod view;
 
 pub use device_watch::{DeviceWatch, Observe, Patience};
 pub use error::{ErrorKind, LifecycleError};
-pub use events::{About, EventHub, EventKind, HiveEvent};
+pub use events::{About, EventHub, EventKind, Feed, Filter, HiveEvent};
 pub use explanation::{Explanation, LimitOrigin, LimitView, PolicyExplanation};
 pub use launcher::LauncherClient;
 pub use leases::{ExternalLease, LeaseLife};
 pub use params::{ClientGone, SpawnParams, WaitFor};
 pub use registry::{NoFreePort, PortLease, RegistryError, WorkerEntry, WorkerRegistry, WorkerStatus};
+pub use sampling::{HistoryRange, WorkerHistory};
 pub use spawner::{SpawnerOptions, WorkerSpawner};
 pub use view::{
     CgroupView, GpuMemoryView, Incident, LogLine, LogPage, ProcessView, VerdictView, VerifiedView, WorkerFilter, WorkerState, WorkerView,

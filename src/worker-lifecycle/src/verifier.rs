@@ -13,11 +13,13 @@ use std::time::{Duration, Instant};
 use rbee_hive_policy::WorkerId;
 use rbee_hive_sandbox::protocol::{FromLauncher, ProgramSeen, ToLauncher};
 use rbee_hive_sandbox::verify::{Expected, Findings, Seen, compare, look, settle};
+use tokio::sync::RwLock;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::init_link::InitLink;
 use crate::launcher::LauncherClient;
+use crate::task::InForce;
 
 /// How long the launcher may take to answer; it may be busy with a slow start.
 const LAUNCHER: Duration = Duration::from_secs(5);
@@ -38,11 +40,19 @@ pub(crate) struct Verifier {
     pub(crate) start_ticks: Option<u64>,
     pub(crate) link: Arc<InitLink>,
     pub(crate) launcher: LauncherClient,
+    /// Limits as the last update has left them.
+    pub(crate) in_force: Arc<RwLock<Option<InForce>>>,
 }
 
 impl Verifier {
     /// Looks, and where something differs looks again: what is told was so twice. A process may end, or be born, between two witnesses.
     pub(crate) async fn check(&mut self) -> Checked {
+        let in_force = Arc::clone(&self.in_force);
+        // Until the look is over, no update begins.
+        let now = in_force.read().await;
+        if let Some(now) = &*now {
+            self.expect(now);
+        }
         let began = Instant::now();
         let mut findings = self.look().await;
         if !findings.drift.is_empty() {
@@ -51,6 +61,14 @@ impl Verifier {
             findings.unseen = again.unseen;
         }
         Checked { findings, took: began.elapsed() }
+    }
+
+    fn expect(&mut self, now: &InForce) {
+        if self.expected.plan.limits != now.limits || self.expected.plan.not_in_force != now.among(&self.expected.plan.not_in_force) {
+            let plan = &mut Arc::make_mut(&mut self.expected).plan;
+            plan.limits.clone_from(&now.limits);
+            plan.not_in_force = now.among(&plan.not_in_force);
+        }
     }
 
     async fn look(&mut self) -> Findings {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rbee_hive_policy::{GpuMemoryEnforcer, LimitKey, LimitValue, NotInForce};
 use rbee_hive_sandbox::Verdict;
+use rbee_hive_sandbox::cgroup::Unmeasured;
 use rbee_hive_sandbox::protocol::{CgroupMode, Resources};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -88,6 +89,7 @@ pub struct WorkerView {
     #[serde(default)]
     pub gpu_memory: Option<GpuMemoryView>,
     pub resources: Resources,
+    pub unmeasured: Vec<Unmeasured>,
     pub verdict: Option<VerdictView>,
 }
 
@@ -143,7 +145,20 @@ pub struct ProcessView {
     pub state: String,
     pub threads: i64,
     pub rss_bytes: u64,
+    /// Of it anonymous, mapped files, shared memory; and what is in swap.
+    pub rss_anon_bytes: Option<u64>,
+    pub rss_file_bytes: Option<u64>,
+    pub rss_shmem_bytes: Option<u64>,
+    pub swap_bytes: Option<u64>,
     pub cpu_usage_usec: u64,
+    pub cpu_user_usec: u64,
+    pub cpu_system_usec: u64,
+    pub minor_faults: u64,
+    pub major_faults: u64,
+    /// From and to block devices; `None` where neither hive nor init may read it.
+    pub io_read_bytes: Option<u64>,
+    pub io_write_bytes: Option<u64>,
+    pub oom_score_adj: Option<i32>,
     pub started_at: Option<String>,
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn spawn_of(seq: u64, policy: &str) -> Vec<u8> {
 
 /// Every attempt.
 pub(crate) fn all() -> Vec<Attempt> {
-    let lists = [policies(), limits(), command(), models(), devices(), ids(), ports(), descriptors(), stolen(), messages()];
+    let lists = [policies(), limits(), updates(), command(), models(), devices(), ids(), ports(), descriptors(), stolen(), messages()];
     lists.into_iter().flatten().collect()
 }
 
@@ -81,6 +81,28 @@ fn limits() -> Vec<Attempt> {
         asking("more memory than all workers may have", "at_capacity", json!({"memory_max": 900_u64 << 20})),
         spawn("a limit where the policy lets none be set", "policy_violation", json!({"policy": "fixed", "limits": {"pids_max": 2}})),
         Attempt::unread("a limit that is none", spawn_with(100, json!({"limits": {"uid": 0}})).to_string()).carrying(Carried::Control),
+    ]
+}
+
+/// Of the worker that runs, whose policy is "mock".
+fn updates() -> Vec<Attempt> {
+    let update = |worker: &str, limits: Value| json!({"op": "update", "seq": 100, "worker_id": worker, "limits": limits});
+    let asking = |name: &str, expected, limits: Value| Attempt::of(name, expected, &update("sibling", limits)).carrying(Carried::Nothing);
+    let mut forced = update("sibling", json!({"memory_max": 4096}));
+    forced["below_use"] = json!("kill");
+    vec![
+        Attempt::of("other limits for nobody", "not_found", &update("nobody", json!({"pids_max": 5}))).carrying(Carried::Nothing),
+        asking("later more memory than the policy has", "policy_violation", json!({"memory_max": 1_u64 << 40})),
+        asking("later no limit of memory", "policy_violation", json!({"memory_max": "max"})),
+        asking("later more memory than all workers may have", "at_capacity", json!({"memory_max": 950_u64 << 20})),
+        asking("later less memory than is used", "not_allowed_now", json!({"memory_max": 4096})),
+        asking("later tasks below nothing", "invalid_params", json!({"pids_max": -1})),
+        asking("no other limits at all", "invalid_params", json!({})),
+        asking("a file that is no disk", "invalid_params", json!({"io_max": "/dev/../etc/passwd rbps=1MiB"})),
+        Attempt::of("descriptors with other limits", "invalid_params", &update("sibling", json!({"pids_max": 5})))
+            .carrying(Carried::Files(1)),
+        Attempt::unread("another end for what is used", forced.to_string()),
+        Attempt::unread("another limit that is none", update("sibling", json!({"uid": 0})).to_string()),
     ]
 }
 

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::{Client, ClientError, Deadline};
 use crate::{
-    Device, HiveInfo, Lease, LeaseParams, LogPage, PolicyExplanation, PolicyInfo, PolicyJudgement, PolicyScore, PolicyText, Process,
-    SpawnParams, Topology, WaitFor, Worker, WorkerExplanation,
+    BelowUse, Device, HiveInfo, Lease, LeaseParams, LogPage, PolicyExplanation, PolicyInfo, PolicyJudgement, PolicyScore, PolicyText,
+    Process, SpawnParams, Topology, WaitFor, Worker, WorkerExplanation, WorkerHistory,
 };
 
 /// What a wait with a time-out of the hive's may take beyond that before the client gives up.
@@ -73,9 +73,25 @@ impl Client {
         self.call("worker_signal", json!({"worker_id": worker_id, "signal": signal})).await
     }
 
+    /// Lets a worker stand still; connections to it wait.
+    pub async fn worker_freeze(&self, worker_id: &str) -> Result<Worker> {
+        self.request("worker_freeze", json!({"worker_id": worker_id})).await
+    }
+
+    /// Lets it go on; returns when it answers again.
+    pub async fn worker_thaw(&self, worker_id: &str) -> Result<Worker> {
+        self.request("worker_thaw", json!({"worker_id": worker_id})).await
+    }
+
     /// Reads a worker's sandbox back now; the worker with its drift.
     pub async fn worker_verify(&self, worker_id: &str) -> Result<Worker> {
         self.request("worker_verify", json!({"worker_id": worker_id})).await
+    }
+
+    /// Changes limits of a running worker, all of them or none; `below_use` says what becomes of one below the present use.
+    pub async fn worker_update(&self, worker_id: &str, limits: &BTreeMap<String, Value>, below_use: BelowUse) -> Result<Worker> {
+        let reclaim = below_use == BelowUse::Reclaim;
+        self.request("worker_update", json!({"worker_id": worker_id, "limits": limits, "reclaim": reclaim})).await
     }
 
     /// The last `tail` lines (200 where `None`) that are not older than `since` (RFC 3339).
@@ -94,6 +110,18 @@ impl Client {
     pub async fn worker_process_list(&self, worker_id: Option<&str>) -> Result<Vec<Process>> {
         let params = worker_id.map_or_else(|| json!({}), |id| json!({"worker_id": id}));
         self.request("worker_process_list", params).await
+    }
+
+    /// A worker's figures of the last ten minutes: of what is later than `since` (RFC 3339), in at most `max_points` points.
+    pub async fn worker_history(&self, worker_id: &str, since: Option<&str>, max_points: Option<u64>) -> Result<WorkerHistory> {
+        let mut params = json!({"worker_id": worker_id});
+        if let Some(since) = since {
+            params["since"] = json!(since);
+        }
+        if let Some(points) = max_points {
+            params["max_points"] = json!(points);
+        }
+        self.request("worker_history", params).await
     }
 
     /// CPUs and GPUs, as the hive's inventory describes them.

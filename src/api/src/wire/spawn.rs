@@ -60,6 +60,17 @@ pub enum WaitFor {
     Exit,
 }
 
+/// What becomes of a new limit that is below the present use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BelowUse {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// The kernel reclaims first; where that does not suffice it is refused.
+    Reclaim,
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

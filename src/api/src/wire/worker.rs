@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Verdict;
+use super::{Resources, Unmeasured, Verdict};
 
 /// The object that every method about workers returns or lists. Times are RFC 3339.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,6 +73,9 @@ pub struct Worker {
     /// Use, as the cgroup counts it.
     #[serde(default)]
     pub resources: Resources,
+    /// Which of its figures were not measured, and why.
+    #[serde(default)]
+    pub unmeasured: Vec<Unmeasured>,
     /// How it ended; `None` while it lives.
     #[serde(default)]
     pub verdict: Option<Verdict>,
@@ -152,26 +155,6 @@ pub struct NotInForce {
     pub why: String,
 }
 
-/// Counters of a worker's cgroup. What was not measured is `None`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Resources {
-    /// Bytes in use.
-    pub memory_current: Option<u64>,
-    /// Highest use, bytes.
-    pub memory_peak: Option<u64>,
-    /// CPU time, microseconds.
-    pub cpu_usage_usec: Option<u64>,
-    /// Tasks.
-    pub pids_current: Option<u64>,
-    /// Out-of-memory kills.
-    pub oom_kills: Option<u64>,
-    /// Bytes read from block devices.
-    pub io_read_bytes: Option<u64>,
-    /// Bytes written to block devices.
-    pub io_write_bytes: Option<u64>,
-}
-
 /// One process of a worker, in `worker_process_list`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
@@ -192,8 +175,41 @@ pub struct Process {
     pub threads: i64,
     /// Resident memory, bytes.
     pub rss_bytes: u64,
+    /// Of it anonymous. This and every figure below is `None` where it could not be read.
+    #[serde(default)]
+    pub rss_anon_bytes: Option<u64>,
+    /// Of it mapped files.
+    #[serde(default)]
+    pub rss_file_bytes: Option<u64>,
+    /// Of it shared memory.
+    #[serde(default)]
+    pub rss_shmem_bytes: Option<u64>,
+    /// In swap, bytes.
+    #[serde(default)]
+    pub swap_bytes: Option<u64>,
     /// CPU time, microseconds.
     pub cpu_usage_usec: u64,
+    /// Of it in user mode.
+    #[serde(default)]
+    pub cpu_user_usec: Option<u64>,
+    /// Of it in the kernel.
+    #[serde(default)]
+    pub cpu_system_usec: Option<u64>,
+    /// Page faults without reading.
+    #[serde(default)]
+    pub minor_faults: Option<u64>,
+    /// Page faults with reading from a device.
+    #[serde(default)]
+    pub major_faults: Option<u64>,
+    /// Bytes read from block devices, by it and by those children of it that have ended. `None` too where its init does not tell.
+    #[serde(default)]
+    pub io_read_bytes: Option<u64>,
+    /// Bytes written to block devices, likewise.
+    #[serde(default)]
+    pub io_write_bytes: Option<u64>,
+    /// How much likelier than others it is killed when memory is short: −1000 to 1000.
+    #[serde(default)]
+    pub oom_score_adj: Option<i32>,
     /// RFC 3339.
     #[serde(default)]
     pub started_at: Option<String>,

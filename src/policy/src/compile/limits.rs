@@ -1,22 +1,19 @@
 //! Limits: the policy's, narrowed by the request, on this host.
 
-use super::Violation;
+use super::{Violation, host};
 use crate::file::Policy;
 use crate::units::NumberList;
 use crate::{Ability, Enforce, HostFacts, LimitKey, LimitValue, Limits, NotInForce, PlannedLimit, WorkerRequest};
 
 pub(super) fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> Result<(Limits, Vec<NotInForce>), Violation> {
-    let mut limits = policy.limits.clone();
-    for (key, asked) in &request.limits {
-        let asked = in_its_units(*key, asked)?;
-        narrow(policy, facts, *key, &asked)?;
-        // What somebody asks for must hold: a request's limit is required even where the policy's own was not.
-        limits.insert(*key, PlannedLimit { value: asked, enforce: Enforce::Required });
+    let mut notes = Vec::new();
+    let mut limits = host::in_its_names(policy, request, facts, &mut notes)?;
+    for (key, value) in &request.limits {
+        limits.insert(*key, asked(policy, facts, *key, value)?);
     }
-    check_host_cpus(&limits, facts)?;
+    host::check_lists(&limits, facts)?;
     pin(&mut limits, LimitKey::Cpuset, facts.cpuset.as_deref())?;
     pin(&mut limits, LimitKey::Mems, facts.mems.as_deref())?;
-    let mut notes = Vec::new();
     for (key, why) in &facts.unenforceable {
         match limits.get(key).map(|l| (l.enforce, l.value.is_max())) {
             // "No limit" holds everywhere.
@@ -33,11 +30,28 @@ pub(super) fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFact
     for key in LimitKey::OF_A_PROCESS {
         raise(&mut limits, &mut notes, key, facts)?;
     }
+    host::check_burst(&limits)?;
     Ok((limits, notes))
 }
 
+/// What a request asks for, in the host's own terms, as far as the policy lets it.
+///
+/// What somebody asks for must hold: a request's limit is required even where the policy's own was not.
+pub(super) fn asked(policy: &Policy, facts: &HostFacts, key: LimitKey, value: &LimitValue) -> Result<PlannedLimit, Violation> {
+    let value = in_its_units(key, value)?;
+    let value = host::named(key, &value, facts).map_err(|why| Violation::invalid(&at(key), why))?;
+    narrow(policy, facts, key, &value)?;
+    host::check_size(key, &value, facts)?;
+    Ok(PlannedLimit { value, enforce: Enforce::Required })
+}
+
+/// A limit's name as a parameter.
+pub(super) fn at(key: LimitKey) -> String {
+    format!("limits.{}", key.name())
+}
+
 /// A limit of a process can be lowered by everybody, and raised above what was inherited only with a privilege.
-fn raise(limits: &mut Limits, notes: &mut Vec<NotInForce>, key: LimitKey, facts: &HostFacts) -> Result<(), Violation> {
+pub(super) fn raise(limits: &mut Limits, notes: &mut Vec<NotInForce>, key: LimitKey, facts: &HostFacts) -> Result<(), Violation> {
     let (Some(limit), Some(hard), Ability::Missing { why }) = (limits.get(&key), facts.hard_limits.get(&key), &facts.raise_limits) else {
         return Ok(());
     };
@@ -58,10 +72,12 @@ fn in_its_units(key: LimitKey, asked: &LimitValue) -> Result<LimitValue, Violati
 }
 
 fn narrow(policy: &Policy, facts: &HostFacts, key: LimitKey, asked: &LimitValue) -> Result<(), Violation> {
-    let allowed = match (policy.request.max.get(&key), policy.limits.get(&key)) {
-        (Some(max), Some(own)) if own.value.within(max) => max.clone(),
-        (Some(max), None) => max.clone(),
-        (_, Some(own)) => own.value.clone(),
+    // A bound of what this host lacks stays under the policy's name for it, and nothing that is asked for is within it.
+    let here = |value: &LimitValue| host::named(key, value, facts).unwrap_or_else(|_| value.clone());
+    let allowed = match (policy.request.max.get(&key).map(here), policy.limits.get(&key).map(|own| here(&own.value))) {
+        (Some(max), Some(own)) if own.within(&max) => max,
+        (Some(max), None) => max,
+        (_, Some(own)) => own,
         // What a process inherits is what the policy leaves in force; with no entry of its own it is no leave to raise it.
         (None, None) => facts.hard_limits.get(&key).map_or_else(LimitValue::max, |hard| LimitValue::Count(*hard)),
     };
@@ -81,7 +97,7 @@ fn show(value: &LimitValue) -> String {
 }
 
 /// The lease narrows the set further. What a lease pins is reported where it can't be enforced, not refused: nobody asked for it.
-fn pin(limits: &mut Limits, key: LimitKey, leased: Option<&str>) -> Result<(), Violation> {
+pub(super) fn pin(limits: &mut Limits, key: LimitKey, leased: Option<&str>) -> Result<(), Violation> {
     let Some(leased) = leased else { return Ok(()) };
     let Some(own) = limits.get_mut(&key) else {
         limits.insert(key, PlannedLimit { value: LimitValue::Text(leased.to_owned()), enforce: Enforce::IfAvailable });
@@ -98,14 +114,4 @@ fn pin(limits: &mut Limits, key: LimitKey, leased: Option<&str>) -> Result<(), V
     }
     own.value = LimitValue::Text(both.to_string());
     Ok(())
-}
-
-fn check_host_cpus(limits: &Limits, facts: &HostFacts) -> Result<(), Violation> {
-    let Some(LimitValue::Text(text)) = limits.get(&LimitKey::Cpuset).map(|l| &l.value) else { return Ok(()) };
-    let (Ok(wanted), Ok(online)) = (text.parse::<NumberList>(), facts.host_cpus.parse::<NumberList>()) else { return Ok(()) };
-    let missing = wanted.without(&online);
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Violation::NotEnforceable { setting: "cpuset".into(), why: format!("this host has the CPUs {online}, not {missing}") })
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use settings::mode;
 pub use settings::{Setting, settings};
+pub use show::limit;
 
 use crate::origin::{Origin, Traced};
 

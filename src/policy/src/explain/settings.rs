@@ -12,7 +12,7 @@ use crate::file::{
 };
 use crate::oom::PressurePlan;
 use crate::plan::{NetworkMode, OnDrift, OnHiveExit, Readiness, StopPlan, VerifyPlan};
-use crate::{Limits, SeccompProfile};
+use crate::{IdlePlan, Limits, SeccompProfile};
 
 /// One setting as it is resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +59,7 @@ pub fn settings(policy: &Policy) -> Vec<Setting> {
         process,
         verify,
         pressure,
+        idle,
     } = policy;
     let sections = [
         vec![Setting::new("description", description)],
@@ -77,6 +78,7 @@ pub fn settings(policy: &Policy) -> Vec<Setting> {
         of_process(process),
         of_verify(*verify),
         of_pressure(*pressure),
+        of_idle(*idle),
     ];
     sections.concat()
 }
@@ -92,6 +94,14 @@ fn of_verify(VerifyPlan { interval_ms, on_drift }: VerifyPlan) -> Vec<Setting> {
 fn of_pressure(plan: PressurePlan) -> Vec<Setting> {
     let PressurePlan { memory: _, enforce } = plan;
     vec![Setting::new("pressure.memory", format!("{} ({})", plan.memory_word(), show::enforce(enforce)))]
+}
+
+fn of_idle(IdlePlan { after_ms, action, max_warm }: IdlePlan) -> Vec<Setting> {
+    vec![
+        Setting::new("idle.after", after_ms.map_or_else(|| "never".to_owned(), show::time)),
+        Setting::new("idle.action", word(&action)),
+        Setting::new("idle.max_warm", max_warm.map_or_else(|| "any number".to_owned(), |n| n.to_string())),
+    ]
 }
 
 fn of_worker(section: &WorkerSection) -> Vec<Setting> {

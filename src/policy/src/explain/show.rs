@@ -17,6 +17,10 @@ pub(crate) fn time(ms: u64) -> String {
     in_units(ms, &TIMES, "ms")
 }
 
+fn in_micros(micros: u64) -> String {
+    if micros.is_multiple_of(1000) { time(micros / 1000) } else { format!("{micros}us") }
+}
+
 fn in_units(number: u64, units: &[(u64, &str)], least: &str) -> String {
     if number == 0 {
         return "0".to_owned();
@@ -28,9 +32,10 @@ fn in_units(number: u64, units: &[(u64, &str)], least: &str) -> String {
 }
 
 /// A limit's value with its unit.
-pub(crate) fn limit(key: LimitKey, value: &LimitValue) -> String {
+pub fn limit(key: LimitKey, value: &LimitValue) -> String {
     match value {
         LimitValue::Count(bytes) if key.is_bytes() => size(*bytes),
+        LimitValue::Count(micros) if key == LimitKey::CpuBurst => in_micros(*micros),
         LimitValue::Count(number) => number.to_string(),
         LimitValue::Decimal(number) => number.to_string(),
         LimitValue::Text(text) => text.clone(),

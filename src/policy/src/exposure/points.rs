@@ -61,6 +61,7 @@ pub(super) fn decided(policy: &Policy) {
         process,
         verify: _,   // what is looked at later holds nothing by itself
         pressure: _, // nor does what is told
+        idle: _,     // a worker that does nothing opens nothing
     } = policy;
     // How a worker is started and stopped opens nothing; model, binary and libraries are shown read-only.
     let WorkerSection { binary: _, command: _, model_dirs: _, binary_dirs: _, library_dirs: _, stop: _, on_hive_exit: _, on_oom: _ } =

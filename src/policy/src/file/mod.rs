@@ -4,6 +4,7 @@
 
 mod error;
 mod gpu;
+mod idle;
 mod raw;
 mod resolve;
 mod scalar;
@@ -22,7 +23,7 @@ use crate::SeccompProfile;
 use crate::oom::{OnOom, PressurePlan};
 use crate::origin::{Origins, Traced};
 use crate::plan::{DeviceAccess, Enforce, IoClass, NetworkMode, NumaMode, OnHiveExit, Readiness, Scheduler, StopPlan, VerifyPlan};
-use crate::{LimitKey, LimitValue, Limits};
+use crate::{IdlePlan, LimitKey, LimitValue, Limits};
 
 /// Deepest chain of includes.
 const MAX_DEPTH: usize = 8;
@@ -63,6 +64,9 @@ pub struct Policy {
     /// `[pressure]`
     #[serde(default)]
     pub pressure: PressurePlan,
+    /// `[idle]`
+    #[serde(default)]
+    pub idle: IdlePlan,
 }
 
 /// What is run, and how it is ended.

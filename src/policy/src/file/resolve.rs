@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::gpu;
+use super::idle;
 use super::raw::{RawNode, RawPath, RawPolicy};
 use super::{
     CredentialsSection, DevicesSection, EnvironmentSection, FilesystemSection, GrantedCapability, LandlockMode, LandlockSection,
@@ -96,12 +97,14 @@ pub(super) fn resolve(file: &str, raw: RawPolicy, texts: &dyn Fn(&str) -> Option
         process: process(&raw).map_err(|(k, m)| wrong(k, m))?,
         verify: verify(&raw).map_err(|(k, m)| wrong(k, m))?,
         pressure: pressure(&raw).map_err(|(k, m)| wrong(k, m))?,
+        idle: idle::resolve(&raw).map_err(|(k, m)| wrong(k, m))?,
     };
     check_template(&policy).map_err(|m| wrong("worker.command", m))?;
+    idle::check_waking(&policy).map_err(|m| wrong("idle.action", m))?;
     Ok(policy)
 }
 
-type Wrong = (&'static str, String);
+pub(super) type Wrong = (&'static str, String);
 
 fn worker(raw: &RawPolicy) -> std::result::Result<WorkerSection, Wrong> {
     let table = &raw.worker;

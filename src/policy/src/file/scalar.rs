@@ -167,8 +167,9 @@ impl<'de> Deserialize<'de> for RawMax {
 
 /// As in a request, but sizes carry their unit.
 fn in_policy(key: LimitKey, value: &serde_json::Value) -> Result<LimitValue, String> {
-    if key.is_bytes() && value.as_u64().is_some_and(|n| n > 0) {
-        return Err(format!("{} needs a unit, such as \"{value}B\" or \"2GiB\"", key.name()));
+    if key.has_unit() && value.as_u64().is_some_and(|n| n > 0) {
+        let example = if key.is_bytes() { format!("\"{value}B\" or \"2GiB\"") } else { format!("\"{value}us\" or \"20ms\"") };
+        return Err(format!("{} needs a unit, such as {example}", key.name()));
     }
     key.parse_value(value).map_err(|e| e.to_string())
 }

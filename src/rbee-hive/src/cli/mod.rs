@@ -28,6 +28,8 @@ pub(crate) enum ClientCommand {
     Ps(commands::PsArgs),
     /// Show what a worker has printed
     Logs(commands::LogsArgs),
+    /// Plot a worker's memory, CPU, IO and pressure of the last ten minutes
+    History(commands::HistoryArgs),
     /// Wait until a worker is ready or has ended
     Wait(commands::WaitArgs),
     /// Stop a worker; returns when everything is taken back
@@ -36,6 +38,14 @@ pub(crate) enum ClientCommand {
     Rm(commands::RmArgs),
     /// Send a signal to a worker's own process
     Kill(commands::KillArgs),
+    /// Change limits of a running worker
+    Update(commands::UpdateArgs),
+    /// Let a worker stand still; connections to it wait until `thaw`
+    Freeze(commands::FreezeArgs),
+    /// Let a frozen worker go on; returns when it answers
+    Thaw(commands::FreezeArgs),
+    /// Show what has happened to workers and devices
+    Events(commands::EventsArgs),
     /// Read a worker's sandbox back and compare it with its plan; fails where it differs
     Verify(commands::VerifyArgs),
     /// List CPUs and GPUs
@@ -95,10 +105,15 @@ async fn ask(command: ClientCommand, output: &mut Output<'_>) -> Result<(), CliE
         ClientCommand::Status(args) => commands::status(&args, output).await,
         ClientCommand::Ps(args) => commands::ps(&args, output).await,
         ClientCommand::Logs(args) => commands::logs(&args, output).await,
+        ClientCommand::History(args) => commands::history(&args, output).await,
         ClientCommand::Wait(args) => commands::wait(&args, output).await,
         ClientCommand::Stop(args) => commands::stop(&args, output).await,
         ClientCommand::Rm(args) => commands::rm(&args, output).await,
         ClientCommand::Kill(args) => commands::kill(&args, output).await,
+        ClientCommand::Update(args) => commands::update(&args, output).await,
+        ClientCommand::Freeze(args) => commands::freeze(&args, output).await,
+        ClientCommand::Thaw(args) => commands::thaw(&args, output).await,
+        ClientCommand::Events(args) => commands::events(&args, output).await,
         ClientCommand::Verify(args) => commands::verify(&args, output).await,
         ClientCommand::Devices(args) => commands::devices(&args, output).await,
         ClientCommand::Lease(command) => commands::lease(&command, output).await,

@@ -38,6 +38,11 @@ impl Hive {
     }
 }
 
+/// A stream of events, with a sign of life in between.
+const EVENTS: &str = "id: 1\nevent: state\ndata: {\"seq\":1,\"time\":\"T\",\"worker_id\":\"w1\",\"generation\":3,\"kind\":\"state\",\
+    \"data\":{\"state\":\"ready\",\"pid\":42}}\n\n:\n\nid: 2\nevent: device\ndata: {\"seq\":2,\"time\":\"T\",\"worker_id\":null,\
+    \"kind\":\"device\",\"data\":{\"gone\":true}}\n\n";
+
 fn worker() -> Value {
     json!({
         "worker_id": "w1", "model": "m.gguf", "devices": ["CPU-0"], "policy": "cpu-gguf", "labels": {"a": "b"}, "state": "ready", "generation": 7,
@@ -49,6 +54,13 @@ fn worker() -> Value {
         "resources": {"memory_current": 1_073_741_824, "memory_peak": 1_073_741_824, "cpu_usage_usec": 2_500_000, "pids_current": 16, "oom_kills": 0},
         "verdict": null
     })
+}
+
+fn history() -> Value {
+    json!({"worker_id": "w1", "interval_ms": 1000, "times": ["2026-01-01T00:00:00.000Z", "2026-01-01T00:00:01.000Z"],
+        "columns": {"memory_bytes": [1_073_741_824.0, 2_147_483_648.0_f64], "memory_limit_bytes": [2_147_483_648.0_f64, 2_147_483_648.0_f64],
+            "cpus": [null, 1.5], "io_read_ops_per_s": [null, null], "later": [1, 2]},
+        "unmeasured": [{"figure": "io_read_ops_per_s", "why": "the controller is not enabled"}]})
 }
 
 fn ended() -> Value {
@@ -88,11 +100,12 @@ fn answer(method: &str, params: &Value, asked: &[(String, Value)]) -> Result<Val
         "worker_status" if params["worker_id"] == "talks" && looks > 1 => ended(),
         "worker_logs" if params["worker_id"] == "talks" => block_being_written(looks, params),
         "worker_verify" if params["worker_id"] == "bent" => drifted(),
-        "worker_spawn" | "worker_status" | "worker_signal" | "worker_verify" => worker(),
+        "worker_spawn" | "worker_status" | "worker_signal" | "worker_verify" | "worker_freeze" | "worker_thaw" => worker(),
         "worker_wait" if params["for"] == "ready" => worker(),
         "worker_wait" | "worker_stop" | "worker_delete" => ended(),
         "worker_list" => json!([worker()]),
         "worker_process_list" => json!([process]),
+        "worker_history" => history(),
         "worker_logs" => json!({"lines": [line("one"), line("two")], "truncated": false}),
         "device_list" => json!([device()]),
         "device_topology" => json!({"devices": [device()], "notes": ["why"], "source": "host"}),
@@ -147,7 +160,12 @@ async fn serve(io: TokioIo<tokio::net::UnixStream>, record: Arc<Mutex<Vec<(Strin
     let service = hyper::service::service_fn(|request: Request<Incoming>| {
         let record = Arc::clone(&record);
         async move {
+            let request_line = format!("{} {}", request.method(), request.uri());
             let body = request.into_body().collect().await.unwrap().to_bytes();
+            if request_line.starts_with("GET ") {
+                record.lock().unwrap().push((request_line, Value::Null));
+                return Ok(Response::new(Full::new(Bytes::from(EVENTS))));
+            }
             let body: Value = serde_json::from_slice(&body).unwrap();
             let method = body["method"].as_str().unwrap().to_owned();
             let mut record = record.lock().unwrap();
@@ -194,6 +212,11 @@ async fn commands_ask_what_the_contract_says() {
         ("stop w1", "worker_stop", json!({"worker_id": "w1"})),
         ("rm w1", "worker_delete", json!({"worker_id": "w1"})),
         ("kill w1 --signal SIGUSR1", "worker_signal", json!({"worker_id": "w1", "signal": "SIGUSR1"})),
+        ("freeze w1", "worker_freeze", json!({"worker_id": "w1"})),
+        ("thaw w1", "worker_thaw", json!({"worker_id": "w1"})),
+        ("events", "GET /v1/events?follow=false&after=0", Value::Null),
+        ("events -f --worker w1 --kind state", "GET /v1/events?follow=true&worker_id=w1&kind=state", Value::Null),
+        ("events -f --after 7", "GET /v1/events?follow=true&after=7", Value::Null),
         ("call worker_list [1]", "worker_list", json!([1])),
         ("devices", "device_topology", Value::Null),
         ("devices --json", "device_list", Value::Null),
@@ -212,12 +235,25 @@ async fn commands_ask_what_the_contract_says() {
         ("policy score p", "policy_score", json!({"name": "p"})),
         ("doctor --policy p", "policy_doctor", json!({"name": "p"})),
         ("explain w1", "worker_explain", json!({"worker_id": "w1"})),
+        ("history w1", "worker_history", json!({"worker_id": "w1", "max_points": 60})),
+        ("history w1 --since T --points 5", "worker_history", json!({"worker_id": "w1", "since": "T", "max_points": 5})),
+        ("history w1 --json", "worker_history", json!({"worker_id": "w1"})),
     ];
     for (line, method, params) in table {
         let hive = hive();
         run(line, &hive.socket).await.unwrap();
         assert_eq!(*hive.asked.lock().unwrap(), [(method.to_owned(), params)], "{line}");
     }
+}
+
+#[tokio::test]
+async fn events_are_lines_or_objects_one_a_line() {
+    let text = run("events", &hive().socket).await.unwrap();
+    assert_eq!(text, "T 1 w1 state ready (pid 42)\nT 2 - device {\"gone\":true}\n");
+    let lines = run("events --json", &hive().socket).await.unwrap();
+    let seqs: Vec<Value> = lines.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()["seq"].clone()).collect();
+    assert_eq!(seqs, [1, 2]);
+    assert_eq!(run("freeze w1", &hive().socket).await.unwrap(), "w1 is ready\n", "the state is the hive's");
 }
 
 #[tokio::test]
@@ -253,6 +289,19 @@ async fn status_sets_limits_against_use() {
     assert!(!text.contains("Verdict") && !text.contains('\u{1b}'));
     let over = run("status over", &hive().socket).await.unwrap();
     assert!(over.ends_with("Verdict\n  stopped on request (stopped)\n") && !over.contains("Processes"), "{over}");
+}
+
+#[tokio::test]
+async fn a_history_is_plotted_memory_against_its_limit() {
+    let hive = hive();
+    let text = run("history w1", &hive.socket).await.unwrap();
+    let has = |words: &str| text.lines().any(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") == words);
+    for line in ["memory_bytes ▅█ 2 GiB 2 GiB", "cpus █ 1.50 1.50", "later ▅█ 2 2", "io_read_ops_per_s the controller is not enabled"]
+    {
+        assert!(has(line), "{line:?} is not in\n{text}");
+    }
+    let value: Value = serde_json::from_str(&run("history w1 --json", &hive.socket).await.unwrap()).unwrap();
+    assert_eq!(value, history());
 }
 
 #[tokio::test]
@@ -293,13 +342,16 @@ async fn a_followed_log_shows_each_line_once_from_its_tail_on() {
 #[tokio::test]
 async fn exit_status_tells_what_went_wrong() {
     let hive = hive();
-    for line in ["status absent", "explain absent", "stop absent", "rm absent", "logs absent", "logs absent -f", "call nonsense"] {
+    for line in
+        ["status absent", "explain absent", "history absent", "stop absent", "rm absent", "logs absent", "logs absent -f", "call nonsense"]
+    {
         assert_eq!(run(line, &hive.socket).await.unwrap_err().status(), 1, "{line}");
     }
     let nowhere = hive.socket.with_file_name("nowhere.sock");
     for line in [
         "status w1",
         "explain w1",
+        "history w1",
         "ps",
         "policy score p",
         "doctor --policy p",

@@ -14,6 +14,10 @@ pub(crate) use gpus::GpuConfig;
 pub(crate) use ports::PortRange;
 pub(crate) use trust::{TrustError, check_root_owned};
 
+/// What figures may be sampled at: below it costs more than it shows, above it hides what it is for.
+const SAMPLE_INTERVALS: std::ops::RangeInclusive<std::time::Duration> =
+    std::time::Duration::from_millis(100)..=std::time::Duration::from_secs(60);
+
 /// Everything that `--config` may say. Absent keys have the values of `Config::default()`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -34,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) spawn_rate: String,
     /// Uids for workers, as `FIRST-LAST` (used by the launcher).
     pub(crate) worker_uids: String,
+    /// How often the figures of all workers are sampled: a time from 100 ms to 1 min.
+    pub(crate) sample_interval: String,
     /// Who may call.
     pub(crate) access: AccessConfig,
     /// How GPUs are watched.
@@ -71,6 +77,7 @@ impl Default for Config {
             memory_total: "max".into(),
             spawn_rate: "1000/s".into(),
             worker_uids: "1879048192-1879113727".into(),
+            sample_interval: "1s".into(),
             access: AccessConfig::default(),
             gpus: GpuConfig::default(),
         }
@@ -91,6 +98,17 @@ impl Config {
         let rate = self.spawn_rate.strip_suffix("/s").and_then(|n| n.trim().parse::<u32>().ok()).filter(|n| *n > 0);
         let rate = rate.ok_or_else(|| anyhow::anyhow!("spawn_rate {:?} is no rate such as \"1000/s\"", self.spawn_rate))?;
         Ok(std::time::Duration::from_secs(1) / rate)
+    }
+
+    /// How often figures are sampled.
+    pub(crate) fn sample_interval(&self) -> anyhow::Result<std::time::Duration> {
+        let text = &self.sample_interval;
+        let interval = rbee_hive_policy::units::parse_duration_ms(text).map(std::time::Duration::from_millis);
+        let interval = interval.map_err(|e| anyhow::anyhow!("sample_interval {text:?} is no time such as \"1s\": {e}"))?;
+        match SAMPLE_INTERVALS.contains(&interval) {
+            true => Ok(interval),
+            false => Err(anyhow::anyhow!("sample_interval {text:?} is not between 100ms and 1min: choose one that is")),
+        }
     }
 
     /// The range of uids for workers.
@@ -156,6 +174,18 @@ mod tests {
     fn an_unknown_key_is_refused_and_named() {
         let error = toml::from_str::<Config>("max_worker = 3").unwrap_err().to_string();
         assert!(error.contains("max_worker") && error.contains("line 1"), "{error}");
+    }
+
+    #[test]
+    fn a_sample_interval_is_a_time_within_its_bounds() {
+        let of = |text: &str| Config { sample_interval: text.into(), ..Config::default() }.sample_interval();
+        assert_eq!(Config::default().sample_interval().unwrap(), std::time::Duration::from_secs(1));
+        for text in ["100ms", "2s", "1min"] {
+            assert!(of(text).is_ok(), "{text}");
+        }
+        for text in ["", "0s", "99ms", "61s", "-1s", "5", "1 fortnight"] {
+            assert!(of(text).unwrap_err().to_string().contains("sample_interval"), "{text}");
+        }
     }
 
     #[test]

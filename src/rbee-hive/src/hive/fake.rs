@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use jsonrpsee::core::async_trait;
 use rbee_hive_devices::{DeviceSpec, LeaseView, Share};
-use rbee_hive_policy::WorkerId;
-use rbee_hive_sandbox::protocol::{CgroupFacts, CgroupMode, Judgement, PolicyInfo, Resources};
+use rbee_hive_policy::{LimitKey, LimitValue, WorkerId};
+use rbee_hive_sandbox::protocol::{BelowUse, CgroupFacts, CgroupMode, Judgement, PolicyInfo, Resources};
 use rbee_hive_worker_lifecycle::{
-    CgroupView, ErrorKind, Explanation, ExternalLease, LeaseLife, LifecycleError, LogPage, PolicyExplanation, ProcessView, SpawnParams,
-    WaitFor, WorkerFilter, WorkerState, WorkerView,
+    CgroupView, ErrorKind, Explanation, ExternalLease, HistoryRange, LeaseLife, LifecycleError, LogPage, PolicyExplanation, ProcessView,
+    SpawnParams, WaitFor, WorkerFilter, WorkerHistory, WorkerState, WorkerView,
 };
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -40,6 +40,7 @@ pub(crate) fn state() -> (Arc<HiveState>, Arc<FakeWorkers>) {
         cgroup,
         host: BTreeMap::new(),
         devices: Box::new(|| json!({"devices": [{"name": "CPU-0"}], "notes": ["no GPU"], "source": "test"})),
+        events: Arc::default(),
         jobs: JobBoard::new(rbee_hive_narration::Narrator::new(Arc::new(rbee_hive_narration::JobStreams::new()))),
         stopping: CancellationToken::new(),
     };
@@ -71,6 +72,7 @@ fn view(id: &str) -> WorkerView {
         verified: None,
         gpu_memory: None,
         resources: Resources::default(),
+        unmeasured: vec![],
         verdict: None,
     }
 }
@@ -135,8 +137,21 @@ impl Workers for Arc<FakeWorkers> {
     async fn verify(&self, id: &WorkerId) -> Outcome<WorkerView> {
         self.by_name("verify", id)
     }
+    async fn update(&self, id: &WorkerId, _: BTreeMap<LimitKey, LimitValue>, below_use: BelowUse) -> Outcome<WorkerView> {
+        self.by_name(if below_use == BelowUse::Reclaim { "update with reclaim" } else { "update" }, id)
+    }
+    async fn freeze(&self, id: &WorkerId) -> Outcome<WorkerView> {
+        self.by_name("freeze", id)
+    }
+    async fn thaw(&self, id: &WorkerId) -> Outcome<WorkerView> {
+        self.by_name("thaw", id)
+    }
     async fn logs(&self, _: &WorkerId, _: usize, _: Option<String>) -> Outcome<LogPage> {
         Ok(LogPage::default())
+    }
+    async fn history(&self, id: &WorkerId, range: HistoryRange) -> Outcome<WorkerHistory> {
+        self.by_name(&format!("history since {:?} of {:?} points", range.since.map(|s| s.to_string()), range.max_points), id)?;
+        Ok(WorkerHistory { worker_id: id.to_string(), ..WorkerHistory::default() })
     }
     async fn policy_list(&self) -> Outcome<Vec<PolicyInfo>> {
         Ok(vec![])

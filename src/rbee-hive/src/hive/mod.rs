@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rbee_hive_sandbox::protocol::{CgroupFacts, HostFeature};
+use rbee_hive_worker_lifecycle::EventHub;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,8 @@ pub(crate) struct HiveState {
     pub(crate) host: BTreeMap<String, HostFeature>,
     /// The devices.
     pub(crate) devices: DeviceReader,
+    /// Everything that happens to workers and devices.
+    pub(crate) events: Arc<EventHub>,
     /// Running and ended jobs.
     pub(crate) jobs: JobBoard,
     /// Cancelled when the hive is to stop.

@@ -1,15 +1,16 @@
 //! The part of the spawner that requests reach, as a trait: tests answer in its place.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jsonrpsee::core::async_trait;
 use rbee_hive_devices::DeviceSpec;
-use rbee_hive_policy::WorkerId;
-use rbee_hive_sandbox::protocol::{Judgement, PolicyInfo};
+use rbee_hive_policy::{LimitKey, LimitValue, WorkerId};
+use rbee_hive_sandbox::protocol::{BelowUse, Judgement, PolicyInfo};
 use rbee_hive_worker_lifecycle::{
-    Explanation, ExternalLease, LeaseLife, LifecycleError, LogPage, PolicyExplanation, ProcessView, SpawnParams, WaitFor, WorkerFilter,
-    WorkerSpawner, WorkerView,
+    Explanation, ExternalLease, HistoryRange, LeaseLife, LifecycleError, LogPage, PolicyExplanation, ProcessView, SpawnParams, WaitFor,
+    WorkerFilter, WorkerHistory, WorkerSpawner, WorkerView,
 };
 use serde_json::Value;
 
@@ -29,7 +30,11 @@ pub(crate) trait Workers: Send + Sync {
     async fn list(&self, filter: &WorkerFilter) -> Vec<WorkerView>;
     async fn processes(&self, id: Option<&WorkerId>) -> Outcome<Vec<ProcessView>>;
     async fn verify(&self, id: &WorkerId) -> Outcome<WorkerView>;
+    async fn update(&self, id: &WorkerId, limits: BTreeMap<LimitKey, LimitValue>, below_use: BelowUse) -> Outcome<WorkerView>;
+    async fn freeze(&self, id: &WorkerId) -> Outcome<WorkerView>;
+    async fn thaw(&self, id: &WorkerId) -> Outcome<WorkerView>;
     async fn logs(&self, id: &WorkerId, tail: usize, since: Option<String>) -> Outcome<LogPage>;
+    async fn history(&self, id: &WorkerId, range: HistoryRange) -> Outcome<WorkerHistory>;
     async fn policy_list(&self) -> Outcome<Vec<PolicyInfo>>;
     async fn policy_show(&self, name: &str) -> Outcome<(String, String, Value)>;
     async fn policy_explain(&self, name: &str) -> Outcome<PolicyExplanation>;
@@ -72,8 +77,20 @@ impl Workers for Arc<WorkerSpawner> {
     async fn verify(&self, id: &WorkerId) -> Outcome<WorkerView> {
         WorkerSpawner::verify(self, id).await
     }
+    async fn update(&self, id: &WorkerId, limits: BTreeMap<LimitKey, LimitValue>, below_use: BelowUse) -> Outcome<WorkerView> {
+        WorkerSpawner::update(self, id, limits, below_use).await
+    }
+    async fn freeze(&self, id: &WorkerId) -> Outcome<WorkerView> {
+        WorkerSpawner::freeze(self, id).await
+    }
+    async fn thaw(&self, id: &WorkerId) -> Outcome<WorkerView> {
+        WorkerSpawner::thaw(self, id).await
+    }
     async fn logs(&self, id: &WorkerId, tail: usize, since: Option<String>) -> Outcome<LogPage> {
         WorkerSpawner::logs(self, id, tail, since).await
+    }
+    async fn history(&self, id: &WorkerId, range: HistoryRange) -> Outcome<WorkerHistory> {
+        WorkerSpawner::history(self, id, range).await
     }
     async fn policy_list(&self) -> Outcome<Vec<PolicyInfo>> {
         WorkerSpawner::policy_list(self).await

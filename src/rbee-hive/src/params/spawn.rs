@@ -1,13 +1,10 @@
 //! The parameters of a spawn.
 
-use std::collections::BTreeMap;
-
 use rbee_hive_devices::{DeviceSpec, WhenBusy};
-use rbee_hive_policy::{LimitKey, LimitValue};
 use rbee_hive_worker_lifecycle::{SpawnParams, WaitFor};
 use serde_json::Value;
 
-use super::{Fields, Param, Refusal};
+use super::{Fields, LIMITS, Param, Refusal, parse_limits};
 
 /// Most bytes of model, arguments, environment and labels together: a request must fit one datagram to the launcher.
 const MAX_TEXT: usize = 120 * 1024;
@@ -24,7 +21,7 @@ pub(crate) const SPAWN_PARAMS: &[Param] = &[
     Param::optional("policy", r#"{"type":"string","default":"default"}"#),
     Param::optional("args", r#"{"type":"array","items":{"type":"string"}}"#),
     Param::optional("env", r#"{"type":"object","additionalProperties":{"type":"string"}}"#),
-    Param::optional("limits", r#"{"type":"object","additionalProperties":{"type":["integer","number","string"]}}"#),
+    Param::optional("limits", LIMITS),
     Param::optional("labels", r#"{"type":"object","additionalProperties":{"type":"string"}}"#),
     Param::optional("wait", r#"{"enum":["ready","started"],"default":"ready"}"#),
     Param::optional("lease_id", r#"{"type":"string","pattern":"^lease:[0-9]+$"}"#),
@@ -61,18 +58,6 @@ pub(crate) fn parse_device(fields: &mut Fields) -> Result<DeviceSpec, Refusal> {
 pub(crate) fn parse_when_busy(fields: &mut Fields) -> Result<WhenBusy, Refusal> {
     let word: Option<String> = fields.take("when_busy")?;
     WhenBusy::parse(word.as_deref(), fields.take("queue_timeout_ms")?).map_err(|e| Refusal::params("when_busy", e))
-}
-
-fn parse_limits(fields: &mut Fields) -> Result<BTreeMap<LimitKey, LimitValue>, Refusal> {
-    let given: BTreeMap<String, Value> = fields.take("limits")?.unwrap_or_default();
-    let mut limits = BTreeMap::new();
-    for (name, value) in given {
-        let field = format!("limits.{name}");
-        let key = LimitKey::from_name(&name).map_err(|e| Refusal::params(&field, e.to_string()))?;
-        let value = key.parse_value(&value).map_err(|e| Refusal::params(&field, e.to_string()))?;
-        limits.insert(key, value);
-    }
-    Ok(limits)
 }
 
 fn spawn_wait(text: &str) -> Result<WaitFor, Refusal> {

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -39,6 +40,7 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     let address = SocketAddr::new(options.listen.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), options.port.unwrap_or(DEFAULT_PORT));
     check_loopback(address.ip())?;
     let config = options.places.config.as_deref().map_or_else(|| Ok(Config::default()), config::load)?;
+    let sample_interval = config.sample_interval()?;
     let starter = Starter::current();
     let account = (starter == Starter::Root).then(|| Account::resolve(&options)).transpose()?;
     let places = Places::resolve(&options.places, starter, std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from))?;
@@ -64,7 +66,7 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     launch::tell_ports(&launcher, address.port(), &options.ports.unwrap_or(config.ports).range())?;
     let (tcp, unix) = bound.listen()?;
     announce(address, &socket)?;
-    let spawner = spawner_start(&options, &config, (launcher, log_dir, records, inventory));
+    let spawner = spawner_start(&options, (&config, sample_interval), (launcher, log_dir, records, inventory));
     Ok(Booted { spawner, tcp, unix, socket, rules, lock, observer })
 }
 
@@ -85,7 +87,11 @@ fn launcher_start(options: &ServeArgs, places: &Places, account: Option<Account>
     LauncherStart { places: args, hive_gid, ports: options.ports, log_format: options.log_format }
 }
 
-fn spawner_start(options: &ServeArgs, config: &Config, held: (StartedLauncher, OwnedFd, OwnedFd, Inventory)) -> SpawnerStart {
+fn spawner_start(
+    options: &ServeArgs,
+    (config, sample_interval): (&Config, Duration),
+    held: (StartedLauncher, OwnedFd, OwnedFd, Inventory),
+) -> SpawnerStart {
     let (launcher, log_dir, records, inventory) = held;
     SpawnerStart {
         launcher,
@@ -94,6 +100,7 @@ fn spawner_start(options: &ServeArgs, config: &Config, held: (StartedLauncher, O
         ports: options.ports.unwrap_or(config.ports).range(),
         max_workers: config.max_workers,
         gpus: config.gpus,
+        sample_interval,
         inventory,
     }
 }

@@ -31,7 +31,9 @@ async fn serve(booted: Booted) -> anyhow::Result<()> {
     let spawner = launch::attach_spawner(spawner, &observer, narrator.clone())?;
     let workers: Arc<dyn Workers> = Arc::new(Arc::clone(&spawner));
     let stopping = CancellationToken::new();
+    let events = spawner.events().cloned().unwrap_or_default();
     let state = Arc::new(HiveState {
+        events,
         id: own_id(),
         workers: Arc::clone(&workers),
         cgroup,

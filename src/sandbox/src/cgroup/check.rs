@@ -8,7 +8,9 @@ use rbee_hive_policy::{LimitKey, LimitValue, Limits};
 
 use crate::protocol::CgroupFacts;
 
-use super::{interface, limits, values};
+use super::detect::Version;
+use super::files::files;
+use super::{interface, named, values};
 
 /// The directory of `leaf` in the v1 hierarchy of `controller`, or in the v2 tree where v1 does not have it; with whether it is v1.
 fn home(facts: &CgroupFacts, leaf: &str, controller: &str) -> Option<(PathBuf, bool)> {
@@ -23,13 +25,22 @@ fn home(facts: &CgroupFacts, leaf: &str, controller: &str) -> Option<(PathBuf, b
 ///
 /// `None`: the limit has no file here. Errors: what could not be read.
 pub(crate) fn read_limit(facts: &CgroupFacts, leaf: &str, key: LimitKey) -> Option<Result<(String, String), String>> {
-    let (controller, v1_file, v2_file) = limits::files(key)?;
-    let (dir, v1) = home(facts, leaf, controller)?;
-    let file = if v1 { v1_file? } else { v2_file };
+    let of_key = files(key)?;
+    // A v1 hierarchy has it, or the v2 tree.
+    let (dir, v1) = home(facts, leaf, of_key.v1_controller)?;
+    let version = if v1 { Version::V1 } else { Version::V2 };
+    if key.is_named() {
+        let file = (*of_key.names(version).first()?).to_owned();
+        return Some(named::seen(key, version, &dir).map(|text| (file, text)).map_err(|e| e.to_string()));
+    }
     // Without swap on the host there is no such file, and nothing to limit.
-    if key == LimitKey::SwapMax && !dir.join(file).exists() {
+    if key == LimitKey::SwapMax && of_key.in_dir(version, &dir).is_empty() {
         return None;
     }
+    let file = match of_key.in_dir(version, &dir).first() {
+        Some(file) => *file,
+        None => *of_key.names(version).first()?,
+    };
     let read = |file: &str| interface::read(&dir.join(file)).map_err(|e| format!("{e}"));
     let text = match (key, v1) {
         (LimitKey::Cpus, true) => read(file).and_then(|quota| {
@@ -66,6 +77,12 @@ pub(crate) fn limit_holds((key, value): (LimitKey, &LimitValue), all: &Limits, (
             let quota = b.quota.map_or_else(|| "max".to_owned(), |q| q.to_string());
             text == format!("{quota} {}", b.period)
         }),
+        LimitKey::CpuBurst => value.count().is_some_and(|n| text == n.to_string()),
+        LimitKey::IoWeight => value.count().is_some_and(|n| values::shown_weight(text) == Some(values::io_weight(file, n))),
+        LimitKey::IoMax | LimitKey::Hugetlb | LimitKey::Dmem => match value {
+            LimitValue::Text(wanted) => named::same(key, wanted, text),
+            _ => false,
+        },
         LimitKey::CpuWeight => value.count().is_some_and(|n| {
             let wanted = if file == "cpu.shares" { values::shares(n) } else { n };
             text == wanted.to_string()
@@ -75,7 +92,9 @@ pub(crate) fn limit_holds((key, value): (LimitKey, &LimitValue), all: &Limits, (
             _ => true,
         },
         LimitKey::OomGroup => value.count().is_some_and(|n| text == n.to_string()),
-        LimitKey::PidsMax => values::count_or_max(value).is_some_and(|n| text == n.map_or_else(|| "max".to_owned(), |n| n.to_string())),
+        LimitKey::PidsMax | LimitKey::CgroupDescendants | LimitKey::CgroupDepth => {
+            values::count_or_max(value).is_some_and(|n| text == n.map_or_else(|| "max".to_owned(), |n| n.to_string()))
+        }
         // Each process has these for itself.
         LimitKey::OpenFiles
         | LimitKey::CoreSize
@@ -193,6 +212,13 @@ mod tests {
             (LimitKey::Cpuset, LimitValue::Text("0-1".into()), "cpuset.cpus", "0,1", "0-2"),
             (LimitKey::OomGroup, LimitValue::Count(1), "memory.oom.group", "1", "0"),
             (LimitKey::PidsMax, LimitValue::Count(64), "pids.max", "64", "max"),
+            (LimitKey::CpuBurst, LimitValue::Count(20_000), "cpu.max.burst", "20000", "0"),
+            (LimitKey::IoWeight, LimitValue::Count(1200), "io.weight", "default 1200", "default 100"),
+            (LimitKey::IoWeight, LimitValue::Count(1200), "blkio.bfq.weight", "200", "1200"),
+            (LimitKey::IoMax, LimitValue::Text("8:0 rbps=1MiB".into()), "io.max", "8:0 rbps=1MiB", "8:0 rbps=2MiB"),
+            (LimitKey::IoMax, LimitValue::max(), "io.max", "", "8:0 rbps=2MiB"),
+            (LimitKey::Hugetlb, LimitValue::Text("2MiB=0".into()), "hugetlb.<size>.max", "2MiB=0", ""),
+            (LimitKey::CgroupDepth, LimitValue::Count(0), "cgroup.max.depth", "0", "max"),
         ];
         for (key, value, file, holds, broken) in table {
             assert!(limit_holds((key, &value), &all, (file, holds)), "{file} {holds:?}");

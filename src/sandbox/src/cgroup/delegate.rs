@@ -9,7 +9,7 @@ use super::error::CgroupError;
 use super::interface;
 
 /// v2 controllers that we use.
-const V2_CONTROLLERS: [&str; 5] = ["memory", "pids", "cpu", "cpuset", "io"];
+const V2_CONTROLLERS: [&str; 7] = ["memory", "pids", "cpu", "cpuset", "io", "hugetlb", "dmem"];
 
 /// A controller that we enabled in a directory, so that it can be undone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ mod tests {
     fn only_what_is_available_and_missing_is_enabled() {
         let t = tempfile::tempdir().unwrap();
         fs::write(t.path().join("cgroup.controllers"), "cpuset cpu io memory hugetlb pids rdma\n").unwrap();
-        fs::write(t.path().join("cgroup.subtree_control"), "memory pids cpuset io\n").unwrap();
+        fs::write(t.path().join("cgroup.subtree_control"), "memory pids cpuset io hugetlb\n").unwrap();
         let mut done = Vec::new();
         assert_eq!(enable(t.path(), &mut done), Vec::<String>::new());
         assert_eq!(done, [Enabled { dir: t.path().to_owned(), controller: "cpu".into() }]);

@@ -11,7 +11,7 @@ use procfs::{FromBufRead, ProcessCGroups};
 use crate::protocol::CgroupMode;
 
 /// v1 controllers that we use, where they are mounted.
-const V1_CONTROLLERS: [&str; 8] = ["memory", "pids", "cpu", "cpuacct", "cpuset", "devices", "blkio", "freezer"];
+const V1_CONTROLLERS: [&str; 9] = ["memory", "pids", "cpu", "cpuacct", "cpuset", "devices", "blkio", "hugetlb", "freezer"];
 
 /// Version of a hierarchy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

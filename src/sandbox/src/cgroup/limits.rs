@@ -3,7 +3,7 @@
 //! Through cgroups-rs' setters on v1 (never its `apply`, which swallows errors), by files on v2. Must never know: policies.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cgroups_rs::fs::MaxValue;
 use cgroups_rs::fs::cpu::CpuController;
@@ -14,9 +14,10 @@ use rbee_hive_policy::{Enforce, LimitKey, LimitValue, Limits, NotInForce};
 
 use super::detect::Version;
 use super::error::CgroupError;
+use super::files::{CGROUP_LIMITS, CORE, files, home};
 use super::interface::{expect, write_checked};
 use super::tree::Tree;
-use super::values;
+use super::{named, values};
 
 /// Limit of the init's own leaf, bytes.
 const INIT_MEMORY: u64 = 64 << 20;
@@ -25,69 +26,38 @@ const SOCKET_MEMORY: u64 = 64 << 20;
 /// Tasks of the init's own leaf.
 const INIT_PIDS: u64 = 32;
 
-const CGROUP_LIMITS: [LimitKey; 10] = [
-    LimitKey::MemoryMax,
-    LimitKey::MemoryHigh,
-    LimitKey::MemoryLow,
-    LimitKey::SwapMax,
-    LimitKey::OomGroup,
-    LimitKey::Cpus,
-    LimitKey::CpuWeight,
-    LimitKey::Cpuset,
-    LimitKey::Mems,
-    LimitKey::PidsMax,
-];
-
-/// The controller that a limit belongs to, and its file on v1 (none: v2 only) and v2.
-pub(super) fn files(key: LimitKey) -> Option<(&'static str, Option<&'static str>, &'static str)> {
-    Some(match key {
-        LimitKey::MemoryMax => ("memory", Some("memory.limit_in_bytes"), "memory.max"),
-        LimitKey::MemoryHigh => ("memory", None, "memory.high"),
-        LimitKey::MemoryLow => ("memory", None, "memory.low"),
-        LimitKey::SwapMax => ("memory", Some("memory.memsw.limit_in_bytes"), "memory.swap.max"),
-        LimitKey::OomGroup => ("memory", None, "memory.oom.group"),
-        LimitKey::Cpus => ("cpu", Some("cpu.cfs_quota_us"), "cpu.max"),
-        LimitKey::CpuWeight => ("cpu", Some("cpu.shares"), "cpu.weight"),
-        LimitKey::Cpuset => ("cpuset", Some("cpuset.cpus"), "cpuset.cpus"),
-        LimitKey::Mems => ("cpuset", Some("cpuset.mems"), "cpuset.mems"),
-        LimitKey::PidsMax => ("pids", Some("pids.max"), "pids.max"),
-        // Each process has its own (LimitKey::OF_A_PROCESS).
-        _ => return None,
-    })
-}
-
-/// Where a controller's files of `path` lie; `None` where no hierarchy has it.
-fn home(tree: &Tree, controller: &str, path: &str) -> Option<(Version, PathBuf)> {
-    if let Some(v1) = tree.v1(controller) {
-        return Some((Version::V1, v1.dir(path)));
-    }
-    let v2 = tree.v2().filter(|_| tree.v2_controllers().contains(controller))?;
-    Some((Version::V2, v2.dir(path)))
-}
-
 /// See [`Tree::unenforceable`].
 pub(super) fn unenforceable(tree: &Tree) -> BTreeMap<LimitKey, String> {
     CGROUP_LIMITS.into_iter().filter_map(|key| Some((key, why_not(tree, key)?))).collect()
 }
 
-fn why_not(tree: &Tree, key: LimitKey) -> Option<String> {
-    let (controller, v1_file, v2_file) = files(key)?;
+pub(super) fn why_not(tree: &Tree, key: LimitKey) -> Option<String> {
+    let files = files(key)?;
     if tree.layout.hierarchies.is_empty() {
         return Some(format!("no cgroup can be written here ({})", tree.layout.notes.join("; ")));
     }
     // The files of an existing child show what the kernel was built with.
-    let Some((version, dir)) = home(tree, controller, &format!("{}/hive", tree.root)) else {
-        return Some(format!("the {controller} controller is not available to this hive's cgroups"));
+    let Some((version, dir)) = home(tree, &files, &format!("{}/hive", tree.root)) else {
+        return Some(match files.v2_controller {
+            CORE => format!("cgroup v1 has no {}", files.v2.join(" or ")),
+            controller => format!("the {controller} controller is not available to this hive's cgroups"),
+        });
     };
-    let file = match (version, v1_file) {
-        (Version::V2, _) => v2_file,
-        (Version::V1, Some(file)) => file,
-        (Version::V1, None) => return Some(format!("cgroup v1 has no {v2_file}")),
-    };
-    if dir.join(file).exists() || (key == LimitKey::SwapMax && !tree.host_swaps) {
-        return None;
+    let names = files.names(version);
+    if names.is_empty() {
+        return Some(format!("cgroup v1 has no {}", files.v2.join(" or ")));
     }
-    Some(format!("this kernel has no {file}"))
+    let there = match key {
+        LimitKey::Hugetlb => !named::page_sizes(&dir).is_empty(),
+        _ => !files.in_dir(version, &dir).is_empty() || (key == LimitKey::SwapMax && !tree.host_swaps),
+    };
+    match (there, key) {
+        (false, _) => Some(format!("this kernel has no {}", names.join(" or "))),
+        (true, LimitKey::IoWeight) if !tree.host_weighs_io => {
+            Some("no disk of this host weighs its users: none had the scheduler bfq or io.cost.qos when the hive started".to_owned())
+        }
+        (true, _) => None,
+    }
 }
 
 /// Writes `limits` to the leaf `path` and gives those that are not in force and need not be.
@@ -113,7 +83,7 @@ pub(super) fn write(tree: &Tree, path: &str, limits: &Limits) -> Result<Vec<NotI
 /// with connections to itself. They have a limit of their own there; v2 counts them in.
 fn bound_sockets(tree: &Tree, path: &str) -> Result<Option<NotInForce>, CgroupError> {
     const FILE: &str = "memory.kmem.tcp.limit_in_bytes";
-    let Some((Version::V1, dir)) = home(tree, "memory", path) else { return Ok(None) };
+    let Some((Version::V1, dir)) = files(LimitKey::MemoryMax).and_then(|files| home(tree, &files, path)) else { return Ok(None) };
     if !dir.join(FILE).exists() {
         let why = format!("this kernel has no {FILE}: what lies in the worker's sockets is not counted");
         return Ok(Some(NotInForce { setting: "socket_memory".to_owned(), why }));
@@ -125,7 +95,7 @@ fn bound_sockets(tree: &Tree, path: &str) -> Result<Option<NotInForce>, CgroupEr
 }
 
 /// v1 counts memory and swap together: without a memory limit there is nothing to add the swap to.
-fn alone(tree: &Tree, key: LimitKey, limits: &Limits) -> Option<String> {
+pub(super) fn alone(tree: &Tree, key: LimitKey, limits: &Limits) -> Option<String> {
     let swap = limits.get(&LimitKey::SwapMax)?;
     let bounded = limits.get(&LimitKey::MemoryMax).is_some_and(|l| !l.value.is_max());
     let counted_together = key == LimitKey::SwapMax && tree.host_swaps && tree.v1("memory").is_some();
@@ -143,8 +113,10 @@ pub(super) fn write_init(tree: &Tree, path: &str) -> Result<(), CgroupError> {
     Ok(())
 }
 
-fn write_one(tree: &Tree, path: &str, (key, value): (LimitKey, &LimitValue), all: &Limits) -> Result<(), CgroupError> {
-    let Some((version, dir)) = files(key).and_then(|(controller, _, _)| home(tree, controller, path)) else { return Ok(()) };
+/// Writes one limit; `all`: what else is planned.
+pub(super) fn write_one(tree: &Tree, path: &str, (key, value): (LimitKey, &LimitValue), all: &Limits) -> Result<(), CgroupError> {
+    let Some(files) = files(key) else { return Ok(()) };
+    let Some((version, dir)) = home(tree, &files, path) else { return Ok(()) };
     let bad = |why: &str| CgroupError::Limit { setting: name(key), why: format!("{value:?} {why}") };
     let setter = Setter { version, dir: &dir };
     let number = || values::count_or_max(value).ok_or_else(|| bad("is neither a whole number nor \"max\""));
@@ -158,6 +130,14 @@ fn write_one(tree: &Tree, path: &str, (key, value): (LimitKey, &LimitValue), all
             _ => Err(bad("is neither 0 nor 1")),
         },
         LimitKey::Cpus => setter.bandwidth(values::bandwidth(value).ok_or_else(|| bad("is not a number of CPUs"))?),
+        LimitKey::CpuBurst => setter.burst(number()?.unwrap_or(0)),
+        LimitKey::IoWeight => match number()? {
+            Some(n @ 1..=10_000) => files.in_dir(version, &dir).into_iter().try_for_each(|file| setter.io_weight(file, n)),
+            _ => Err(bad("is not between 1 and 10000")),
+        },
+        LimitKey::IoMax | LimitKey::Hugetlb | LimitKey::Dmem => named::put(key, version, (&dir, value)),
+        LimitKey::CgroupDescendants => setter.count("cgroup.max.descendants", number()?),
+        LimitKey::CgroupDepth => setter.count("cgroup.max.depth", number()?),
         LimitKey::CpuWeight => match number()? {
             Some(n @ 1..=10_000) => setter.weight(n),
             _ => Err(bad("is not between 1 and 10000")),
@@ -244,6 +224,20 @@ impl Setter<'_> {
         self.expect_exact("cpu.cfs_quota_us", &quota.to_string())
     }
 
+    fn burst(&self, micros: u64) -> Result<(), CgroupError> {
+        let file = if self.version == Version::V2 { "cpu.max.burst" } else { "cpu.cfs_burst_us" };
+        self.exact(file, &micros.to_string())
+    }
+
+    fn io_weight(&self, file: &str, weight: u64) -> Result<(), CgroupError> {
+        let weight = values::io_weight(file, weight);
+        write_checked(&self.dir.join(file), &weight.to_string(), |got| values::shown_weight(got) == Some(weight))
+    }
+
+    fn count(&self, file: &str, most: Option<u64>) -> Result<(), CgroupError> {
+        self.exact(file, &most.map_or_else(|| "max".to_owned(), |n| n.to_string()))
+    }
+
     fn weight(&self, weight: u64) -> Result<(), CgroupError> {
         if self.version == Version::V2 {
             return self.exact("cpu.weight", &weight.to_string());
@@ -289,14 +283,11 @@ impl Setter<'_> {
 }
 
 /// Page size, bytes.
-fn page() -> u64 {
+pub(super) fn page() -> u64 {
     procfs::page_size().max(1)
 }
 
 /// The limit's name in policies.
 fn name(key: LimitKey) -> String {
-    match serde_json::to_value(key) {
-        Ok(serde_json::Value::String(name)) => name,
-        _ => format!("{key:?}"),
-    }
+    key.name().to_owned()
 }

@@ -5,7 +5,7 @@
 //!                /workers/w-<id>/init       a small fixed limit
 //!                /workers/w-<id>/worker     the policy's limits and device list
 //! ```
-//! [`Tree`] belongs to the launcher, [`WorkerLeaf`] (descriptors only) to a worker's init, [`read_resources`] to the hive.
+//! [`Tree`] belongs to the launcher, [`WorkerLeaf`] (descriptors only) to a worker's init, [`read_resources`] and [`LeafReader`] to the hive.
 //! Must never know: policies, requests, what a worker means.
 
 mod check;
@@ -14,15 +14,19 @@ mod delegate;
 mod detect;
 mod device_policy;
 mod error;
+mod files;
 mod interface;
 mod leaf;
 mod leaves;
 mod limits;
 mod memory_events;
+mod named;
 mod pressure;
+mod reader;
 mod removal;
 pub mod text;
 mod tree;
+mod update;
 mod values;
 
 #[cfg(test)]
@@ -30,12 +34,15 @@ mod privileged_tests;
 
 pub use check::belongs;
 pub(crate) use check::{Membership, limit_holds, membership, read_device_list, read_limit};
-pub use counters::read_resources;
+pub use counters::{Unmeasured, read_resources, unmeasured};
 pub(crate) use device_policy::device_list_differs;
 pub use error::{CgroupError, LeafError};
 pub use leaf::WorkerLeaf;
 pub use leaves::Leaves;
 pub(crate) use memory_events::MemoryEvents;
 pub(crate) use pressure::{SETTING as MEMORY_PRESSURE, Source as MemorySource, Tells, Told};
+pub use reader::{Descriptors, LeafReader};
 pub use removal::Removal;
 pub use tree::Tree;
+pub use update::BelowUse;
+pub(crate) use update::{Cause, Change, ChangeError};

@@ -25,7 +25,7 @@ pub fn hierarchies(mountinfo: &str, own: &str) -> Hierarchies {
 
 /// The counters of a leaf in which the file of each figure holds what `file` gives for its name; v2 where `v1` has no file.
 pub fn counters(v1: &dyn Fn(&str) -> Option<String>, v2: &dyn Fn(&str) -> Option<String>) -> Resources {
-    counters::collect(&|home, name| match home {
+    counters::collect(&mut |home, name| match home {
         counters::Home::V1(_) => v1(name),
         counters::Home::V2 => v2(name),
     })

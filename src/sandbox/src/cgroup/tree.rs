@@ -17,6 +17,7 @@ use super::delegate::{self, Enabled};
 use super::detect::{self, Hierarchy, Layout, Version};
 use super::device_policy::Programs;
 use super::error::CgroupError;
+use super::files;
 use super::interface::{self, Made};
 use super::leaf::{self, kill_group};
 use super::limits;
@@ -32,6 +33,7 @@ pub struct Tree {
     pub(super) root: String,
     pub(super) programs: RefCell<Programs>,
     pub(super) host_swaps: bool,
+    pub(super) host_weighs_io: bool,
     lock: Option<OwnedFd>,
     origins: Vec<Option<PathBuf>>,
     created_parents: Vec<PathBuf>,
@@ -74,6 +76,7 @@ impl Tree {
             layout,
             root: root.to_owned(),
             programs: RefCell::default(),
+            host_weighs_io: false,
             host_swaps: interface::read(Path::new("/proc/swaps")).is_ok_and(|t| t.lines().count() > 1),
             lock: None,
             origins: Vec::new(),
@@ -81,6 +84,7 @@ impl Tree {
             enabled: Vec::new(),
             delegation_notes: Vec::new(),
         };
+        tree.host_weighs_io = files::weighs_io(tree.v2());
         if let Err(e) = tree.make_roots() {
             tree.destroy();
             return Err(e);
@@ -235,6 +239,18 @@ impl Tree {
     /// Limits that this tree cannot enforce, each with its reason. `open_files` is no cgroup limit and never listed.
     pub fn unenforceable(&self) -> BTreeMap<LimitKey, String> {
         limits::unenforceable(self)
+    }
+
+    /// Sizes of huge pages that a worker's group can bound, bytes.
+    pub(crate) fn huge_pages(&self) -> BTreeSet<u64> {
+        let dir = files::files(LimitKey::Hugetlb).and_then(|f| files::home(self, &f, &format!("{}/hive", self.root)));
+        dir.map(|(_, dir)| super::named::page_sizes(&dir)).unwrap_or_default()
+    }
+
+    /// Regions of device memory, which the root of the v2 tree alone lists.
+    pub(crate) fn dmem_regions(&self) -> BTreeSet<String> {
+        let text = self.v2().and_then(|h| interface::read(&h.mount.join("dmem.capacity")).ok()).unwrap_or_default();
+        text.lines().filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect()
     }
 
     /// Moves the hive into `<root>/hive`: where it `stays`, only out of the way of v2's no-internal-process rule, else in every hierarchy.

@@ -27,7 +27,7 @@ pub(crate) use context::{InitContext, Stdio};
 pub(crate) use oom::{HostNumbers, OomContext};
 use rbee_hive_sys::clone::{Cloned, Namespaces, SingleThreaded, clone_process, exit_now};
 pub(crate) use record::write_whole;
-pub(crate) use worker::{leave_real_time, resource};
+pub(crate) use worker::{bounds, leave_real_time, resource};
 
 use crate::init::report::{Failure, ReportReader, WorkerReport};
 use crate::protocol::{FromInit, Made};

@@ -90,6 +90,10 @@ impl Launcher {
                 Ok(()) => tell(channel, &FromLauncher::Done { seq }, &[]),
                 Err(error) => self.refuse(channel, &asked, error),
             },
+            ToLauncher::Update { seq, worker_id, limits, below_use } => match self.update(&worker_id, &limits, below_use) {
+                Ok((limits, not_in_force)) => self.reply(channel, &asked, &FromLauncher::Updated { seq, limits, not_in_force }),
+                Err(error) => self.refuse(channel, &asked, error),
+            },
             ToLauncher::Kill { worker_id } => self.kill_one(&worker_id),
             ToLauncher::Inspect { seq, worker_id } => tell(channel, &self.inspect(seq, &worker_id), &[]),
             ToLauncher::Ports { hive, workers } => self.hive_ports = vec![(hive, hive), workers],
@@ -196,6 +200,7 @@ impl Asked {
             ToLauncher::PolicyShow { seq, .. } => (*seq, "policy_show", None),
             ToLauncher::PolicyTexts { seq, .. } => (*seq, "policy_texts", None),
             ToLauncher::PolicyJudge { seq, .. } => (*seq, "policy_judge", None),
+            ToLauncher::Update { seq, worker_id, .. } => (*seq, "update", Some(worker_id.to_string())),
             ToLauncher::Kill { worker_id } => (0, "kill", Some(worker_id.to_string())),
             ToLauncher::Inspect { seq, worker_id } => (*seq, "inspect", Some(worker_id.to_string())),
             ToLauncher::Ports { .. } => (0, "ports", None),

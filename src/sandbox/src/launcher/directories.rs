@@ -5,10 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, fchown};
+use rbee_hive_policy::SandboxPlan;
 use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, open, openat, unlinkat};
 use rustix::io::Errno;
+use serde::Serialize;
 
 use super::{LauncherOptions, Purpose};
+use crate::init::write_whole;
 use crate::step::{CallError, failed};
 
 /// What a worker's state and log directories can hold: only these are ever removed.
@@ -55,6 +58,13 @@ impl Directories {
         Ok((state, logs))
     }
 
+    /// The worker's state directory.
+    ///
+    /// Errors: `NotFound` where it has none.
+    pub(super) fn state_of(&self, id: &str) -> io::Result<OwnedFd> {
+        Ok(directory(self.state.as_fd(), id)?)
+    }
+
     /// Removes the hive's socket, which the hive itself may not: the state directory is root's.
     pub(super) fn remove_socket(&self) {
         let _ = std::fs::remove_file(self.staging.with_file_name("hive.sock"));
@@ -73,6 +83,19 @@ impl Directories {
         remove(self.state.as_fd(), id)?;
         remove(self.logs.as_fd(), id)
     }
+}
+
+#[derive(Serialize)]
+struct PlanRecord<'a> {
+    version: u32,
+    plan: &'a SandboxPlan,
+    cgroup: Option<&'a str>,
+}
+
+/// Writes `plan.json` into a worker's state directory, whole: a reader sees the one before or this one.
+pub(super) fn write_plan(state: &OwnedFd, plan: &SandboxPlan, cgroup: Option<&str>) -> Result<(), CallError> {
+    let record = PlanRecord { version: 1, plan, cgroup };
+    write_whole(state.as_fd(), "plan.json", &record).map_err(failed(|| "write(plan.json)".into()))
 }
 
 /// `workers/` in one of the two directories: both are the launcher's own, and no link leads to it.

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use rbee_hive_devices::Share;
-use rbee_hive_policy::{DeviceKind, DeviceNode, LimitKey, Limits, OnHiveExit, WorkerId};
+use rbee_hive_policy::{DeviceKind, DeviceNode, LimitKey, Limits, OnHiveExit, SandboxPlan, WorkerId};
 
 use crate::protocol::{LaunchError, LaunchErrorKind};
 
@@ -41,6 +41,10 @@ pub(super) struct Entry {
     pub(super) port: Option<u16>,
     /// Its `memory_max`, bytes; counted against the configured total.
     pub(super) memory: u64,
+    /// What it was made from, with the limits as they are now.
+    pub(super) plan: Box<SandboxPlan>,
+    /// Its leaf, relative to each hierarchy's mount.
+    pub(super) cgroup: Option<String>,
     /// The kernel's number of the device program on its v2 leaf.
     pub(super) device_program: Option<u32>,
     /// Keeps the uid locked until the last trace of the worker is gone.
@@ -69,10 +73,11 @@ impl Ledger {
     }
 
     /// What the worker counts for, if it fits into the configured total. Without a total limits may be overcommitted.
-    pub(super) fn admit_memory(&self, limits: &Limits) -> Result<u64, LaunchError> {
+    /// `id` itself is not counted: its memory is what is asked about.
+    pub(super) fn admit_memory(&self, id: &WorkerId, limits: &Limits) -> Result<u64, LaunchError> {
         let asked = limits.get(&LimitKey::MemoryMax).and_then(|l| l.value.count());
         let Some(total) = self.memory_total else { return Ok(asked.unwrap_or(0)) };
-        let used: u64 = self.entries.values().map(|e| e.memory).sum();
+        let used: u64 = self.entries.iter().filter(|(other, _)| *other != id).map(|(_, e)| e.memory).sum();
         match asked {
             Some(asked) if used.saturating_add(asked) <= total => Ok(asked),
             Some(asked) => {
@@ -204,12 +209,13 @@ mod tests {
     #[test]
     fn memory_is_refused_only_where_a_total_is_set() {
         let free = Ledger::new(9, None);
-        assert_eq!(free.admit_memory(&limits(u64::MAX)).ok(), Some(u64::MAX));
-        assert_eq!(free.admit_memory(&Limits::new()).ok(), Some(0));
+        let id = WorkerId::parse("w").unwrap();
+        assert_eq!(free.admit_memory(&id, &limits(u64::MAX)).ok(), Some(u64::MAX));
+        assert_eq!(free.admit_memory(&id, &Limits::new()).ok(), Some(0));
         let bounded = Ledger::new(9, Some(100));
-        assert_eq!(bounded.admit_memory(&limits(100)).ok(), Some(100));
+        assert_eq!(bounded.admit_memory(&id, &limits(100)).ok(), Some(100));
         for refused in [limits(101), Limits::new()] {
-            assert_eq!(bounded.admit_memory(&refused).err().map(|e| e.kind), Some(LaunchErrorKind::AtCapacity));
+            assert_eq!(bounded.admit_memory(&id, &refused).err().map(|e| e.kind), Some(LaunchErrorKind::AtCapacity));
         }
     }
 }

@@ -23,6 +23,7 @@ mod spawn;
 mod start;
 mod trust;
 mod uids;
+mod update;
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;

@@ -8,23 +8,23 @@ use rbee_hive_policy::{
     Bind, BindSource, Command, HostFacts, Ids, OnHiveExit, Policy, RootDirectory, SandboxPlan, Violation, WorkerId, WorkerRequest, compile,
 };
 use rbee_hive_sys::clone::{Cloned, Namespaces, clone_process};
-use serde::Serialize;
 
 use super::Purpose;
 use super::audit::clipped;
 use super::descriptors::Handed;
+use super::directories::write_plan;
 use super::ledger::{self, Claim, Entry};
 use super::policies::passed;
 use super::resolve::devices::DeviceFacts;
-use super::resolve::{abilities, binary, gpu_memory, identity, idmap::Reader, lease, model, model::Model, paths, rootfs::RootFs};
+use super::resolve::{abilities, binary, gpu_memory, identity, idmap::Reader, lease, limits, model, model::Model, paths, rootfs::RootFs};
 use super::serve::{Launcher, error_chain};
 use super::uids::UidLease;
 use crate::cgroup::Leaves;
-use crate::init::{InitContext, OomContext, Stdio, write_whole};
+use crate::init::{InitContext, OomContext, Stdio};
 use crate::mount_tree::{MountApi, Tree};
 use crate::protocol::{Channel, LaunchError, LaunchErrorKind, MAX_MESSAGE};
 use crate::seccomp::Filters;
-use crate::step::{CallError, failed};
+use crate::step::CallError;
 
 /// Most devices of one worker: more than any machine has.
 const MAX_DEVICES: usize = 64;
@@ -45,13 +45,6 @@ struct Resolved {
     gpus: Vec<Claim>,
     uid: Option<UidLease>,
     filters: Option<Filters>,
-}
-
-#[derive(Serialize)]
-struct PlanRecord<'a> {
-    version: u32,
-    plan: &'a SandboxPlan,
-    cgroup: Option<&'a str>,
 }
 
 impl Launcher {
@@ -132,7 +125,7 @@ impl Launcher {
             Ok(RootDirectory { path: root.path, index: trees.len() - 1 })
         });
         let root = root.transpose()?;
-        let facts = HostFacts {
+        let mut facts = HostFacts {
             uid: who.ids.uid,
             gid: who.ids.gid,
             inside: who.inside,
@@ -143,6 +136,7 @@ impl Launcher {
             model,
             ..self.host_facts(policy, devices)
         };
+        facts.block_devices.extend(limits::block_devices(request.limits.values()));
         let mut plan = compile(policy, request, &facts).map_err(refused)?;
         let filters = match self.options.watch {
             true => {
@@ -167,13 +161,17 @@ impl Launcher {
             cpuset: devices.cpuset,
             mems: devices.mems,
             nowhere_near: devices.nowhere_near,
-            no_dmem: devices.no_dmem,
+            gpu_pci: devices.gpu_pci,
             gpu_memory_watched: gpu_memory::watched(self.options.purpose),
             host_cpus: devices.host_cpus,
             host_mems: self.host_mems(),
             landlock_abi: rbee_hive_sys::landlock::abi(),
             hive_ports: self.hive_ports.clone(),
             unenforceable: self.tree.unenforceable(),
+            memory: limits::memory(),
+            block_devices: limits::block_devices(policy.limits.values().map(|l| &l.value).chain(policy.request.max.values())),
+            huge_pages: self.tree.huge_pages(),
+            dmem_regions: self.tree.dmem_regions(),
             env: passed(&policy.environment.pass),
             ..abilities::look_at()
         }
@@ -207,7 +205,7 @@ impl Launcher {
     fn make(&mut self, id: WorkerId, resolved: Resolved, handed: Handed) -> Result<Spawned, LaunchError> {
         let Handed { control, streams } = handed;
         let Resolved { mut plan, trees, gpus, uid, filters } = resolved;
-        let memory = self.ledger.admit_memory(&plan.limits)?;
+        let memory = self.ledger.admit_memory(&id, &plan.limits)?;
         let leaves = self.tree.make_leaves(&id, &plan.limits, &plan.devices).map_err(|e| leaf_failed(&e))?;
         plan.not_in_force.extend(leaves.notes.iter().cloned());
         plan.not_in_force.extend(self.confined.note());
@@ -219,7 +217,18 @@ impl Launcher {
             Ok((init_pid, pidfd)) => {
                 let (on_hive_exit, port) = (plan.on_hive_exit, plan.port);
                 let lock = uid.map(|u| u.lock);
-                let entry = Entry { pidfd, gpus, on_hive_exit, port, memory, device_program, _uid: lock, ended: None };
+                let entry = Entry {
+                    pidfd,
+                    gpus,
+                    on_hive_exit,
+                    port,
+                    memory,
+                    plan: Box::new(plan.clone()),
+                    cgroup: cgroup.clone(),
+                    device_program,
+                    _uid: lock,
+                    ended: None,
+                };
                 self.ledger.entries.insert(id.clone(), entry);
                 Ok(Spawned { worker_id: id, plan, cgroup, init_pid, policy_digest: 0 })
             }
@@ -234,10 +243,7 @@ impl Launcher {
     fn start(&self, plan: &SandboxPlan, leaves: Leaves, parts: Parts) -> Result<(i32, OwnedFd), LaunchError> {
         let setup = |step: &'static str| move |e: CallError| LaunchError::setup(step, e);
         let (state, logs) = self.directories.make(plan.worker_id.as_str()).map_err(setup("make directories"))?;
-        let record = PlanRecord { version: 1, plan, cgroup: leaves.path.as_deref() };
-        write_whole(std::os::fd::AsFd::as_fd(&state), "plan.json", &record)
-            .map_err(failed(|| "write(plan.json)".into()))
-            .map_err(setup("write the plan"))?;
+        write_plan(&state, plan, leaves.path.as_deref()).map_err(setup("write the plan"))?;
         let stdio = match parts.streams {
             Some(streams) => Stdio::Inherited(streams),
             None => Stdio::Logged { directory: logs },
@@ -316,7 +322,7 @@ struct Parts {
 }
 
 /// What is told of a worker that runs must fit into a message, or nobody would ever hear of it.
-fn check_size(plan: &SandboxPlan) -> Result<(), LaunchError> {
+pub(super) fn check_size(plan: &SandboxPlan) -> Result<(), LaunchError> {
     /// For what is not known yet: limits that turn out not to be in force, and the cgroup's path.
     const ROOM: usize = 16 * 1024;
     let bytes = serde_json::to_vec(plan).map_or(usize::MAX, |text| text.len());
@@ -367,7 +373,7 @@ fn shown(path: &Path, policy: &Policy, binds: &[Bind]) -> bool {
     policy.listed_paths().any(|p| path.starts_with(p)) || binds.iter().any(|b| path.starts_with(&b.target))
 }
 
-fn refused(violation: Violation) -> LaunchError {
+pub(super) fn refused(violation: Violation) -> LaunchError {
     let kind = match &violation {
         Violation::PolicyViolation { .. } => LaunchErrorKind::PolicyViolation,
         Violation::NotEnforceable { .. } => LaunchErrorKind::NotEnforceable,

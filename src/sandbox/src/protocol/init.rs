@@ -4,56 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use rbee_hive_policy::learn::Observations;
 
-use super::{Inside, Made, MemoryPressure, OomKills};
+use super::{Inside, IoBytes, Made, MemoryPressure, OomKills, ProcessIo, Resources};
 use crate::{SetupFailure, StoppedBy, Verdict};
-
-/// Counters of a worker's cgroup, read by the init after it is empty and before it is removed. What was not measured is `None`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resources {
-    /// Bytes in use.
-    pub memory_current: Option<u64>,
-    /// Highest use, bytes.
-    pub memory_peak: Option<u64>,
-    /// CPU time, microseconds.
-    pub cpu_usage_usec: Option<u64>,
-    /// Of it in user mode.
-    pub cpu_user_usec: Option<u64>,
-    /// Of it in the kernel.
-    pub cpu_system_usec: Option<u64>,
-    /// Tasks.
-    pub pids_current: Option<u64>,
-    /// Out-of-memory kills.
-    pub oom_kills: Option<u64>,
-    /// Bytes read from block devices.
-    pub io_read_bytes: Option<u64>,
-    /// Bytes written to block devices.
-    pub io_write_bytes: Option<u64>,
-}
-
-impl Resources {
-    /// Whether no cgroup counted what goes to block devices.
-    pub fn lacks_io(&self) -> bool {
-        self.io_read_bytes.is_none() && self.io_write_bytes.is_none()
-    }
-
-    /// With what was counted by process where no cgroup counted it.
-    #[must_use]
-    pub fn or_io(self, bytes: Option<IoBytes>) -> Self {
-        match bytes.filter(|_| self.lacks_io()) {
-            Some(bytes) => Self { io_read_bytes: Some(bytes.read), io_write_bytes: Some(bytes.written), ..self },
-            None => self,
-        }
-    }
-}
-
-/// Bytes read from and written to block devices, counted by process (`/proc/<pid>/io`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IoBytes {
-    /// Read.
-    pub read: u64,
-    /// Written.
-    pub written: u64,
-}
 
 /// What the hive asks of an init.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -95,6 +47,26 @@ pub enum ToInit {
     },
     /// What the sandbox's processes have read from and written to block devices, for a host whose cgroups do not count it.
     Io {
+        /// Answer's number.
+        seq: u64,
+    },
+    /// The same of each process.
+    ProcessIo {
+        /// Answer's number.
+        seq: u64,
+    },
+    /// Let the worker's processes stand still. Answered once they do.
+    Freeze {
+        /// Answer's number.
+        seq: u64,
+    },
+    /// Let them run again.
+    Thaw {
+        /// Answer's number.
+        seq: u64,
+    },
+    /// Take memory back that the worker's cgroup can do without for now: page cache, and the rest to swap.
+    Reclaim {
         /// Answer's number.
         seq: u64,
     },
@@ -158,6 +130,33 @@ pub enum FromInit {
         /// `None` where a process keeps its figures to itself.
         bytes: Option<IoBytes>,
     },
+    /// Answer to `ProcessIo`.
+    ProcessIo {
+        /// The request's number.
+        seq: u64,
+        /// Those that can be seen, at most a bounded number.
+        processes: Vec<ProcessIo>,
+    },
+    /// Answer to `Freeze` or `Thaw`: it is so.
+    Settled {
+        /// The request's number.
+        seq: u64,
+    },
+    /// Answer to `Reclaim`.
+    Reclaimed {
+        /// The request's number.
+        seq: u64,
+        /// By how much the cgroup's memory has shrunk, bytes; `None` where that is not counted.
+        bytes: Option<u64>,
+    },
+    /// Answer to `Freeze`, `Thaw` or `Reclaim` that failed. A worker that could not be frozen whole runs again.
+    NotDone {
+        /// The request's number.
+        seq: u64,
+        /// `errno(3)` number: `ENOTSUP` where the host has nothing to do it with, `EBUSY` where a process waits in the kernel (state D) and
+        /// does not freeze, `EALREADY` where the worker is being stopped or the like.
+        errno: i32,
+    },
     /// The worker spoke by sd_notify.
     Notify {
         /// The datagram's text, `NAME=value` lines.
@@ -183,6 +182,6 @@ pub enum FromInit {
         /// How.
         verdict: Verdict,
         /// Last counters.
-        resources: Resources,
+        resources: Box<Resources>,
     },
 }

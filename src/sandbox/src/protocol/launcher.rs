@@ -2,9 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use rbee_hive_policy::{NotInForce, SandboxPlan, WorkerId, WorkerRequest};
+use std::collections::BTreeMap;
+
+use rbee_hive_policy::{LimitKey, LimitValue, Limits, NotInForce, SandboxPlan, WorkerId, WorkerRequest};
 
 use super::{Judgement, PolicyTexts, ProgramSeen};
+pub use crate::cgroup::BelowUse;
 
 /// What the hive asks of the launcher. `seq` comes back in the answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -56,6 +59,18 @@ pub enum ToLauncher {
         seq: u64,
         /// Which.
         worker_id: WorkerId,
+    },
+    /// Other limits for a worker that runs: all of them or none. What may be asked for is what a spawn may ask for.
+    Update {
+        /// Answer's number.
+        seq: u64,
+        /// Which.
+        worker_id: WorkerId,
+        /// What is to change, in the kernel's units.
+        limits: BTreeMap<LimitKey, LimitValue>,
+        /// What becomes of a limit below the present use.
+        #[serde(default)]
+        below_use: BelowUse,
     },
     /// End a worker whose init answers nothing: it and everything in its cgroup are killed. No answer but `Released`.
     Kill {
@@ -150,6 +165,10 @@ pub enum LaunchErrorKind {
     AlreadyExists,
     /// A total is used up (workers, uids).
     AtCapacity,
+    /// There is no such worker.
+    NotFound,
+    /// Not as things are at the moment, such as a limit below the present use.
+    NotAllowedNow,
     /// The launcher takes nothing more.
     ShuttingDown,
     /// A step failed; the only kind that leaves a `failed` entry.
@@ -260,6 +279,15 @@ pub enum FromLauncher {
         seq: u64,
         /// The judgement.
         judgement: Box<Judgement>,
+    },
+    /// Answer to `Update`: the new limits are in force and on disk.
+    Updated {
+        /// The request's number.
+        seq: u64,
+        /// All limits of the worker's plan.
+        limits: Limits,
+        /// What of the plan is not in force.
+        not_in_force: Vec<NotInForce>,
     },
     /// Answer to `Forget`.
     Done {

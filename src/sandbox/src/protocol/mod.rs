@@ -7,14 +7,16 @@ mod init;
 mod judgement;
 mod launcher;
 mod memory;
+mod resources;
 mod sight;
 mod texts;
 
 pub use channel::{Channel, ChannelError};
-pub use init::{FromInit, IoBytes, Resources, ToInit};
+pub use init::{FromInit, ToInit};
 pub use judgement::{InForce, JudgedAs, JudgedSetting, Judgement};
-pub use launcher::{CgroupFacts, CgroupMode, FromLauncher, HostFeature, LaunchError, LaunchErrorKind, PolicyInfo, ToLauncher};
+pub use launcher::{BelowUse, CgroupFacts, CgroupMode, FromLauncher, HostFeature, LaunchError, LaunchErrorKind, PolicyInfo, ToLauncher};
 pub use memory::{MAX_VICTIMS, MemoryPressure, OomKills, PressureSource};
+pub use resources::{IoBytes, MemoryEvents, MemoryKinds, PageFaults, Percent, Pressure, ProcessIo, Resources, Stall, Stalls, Throttled};
 pub use sight::{Descriptor, Inside, InsideProcess, Made, MountSeen, Namespaces, Place, ProgramSeen, Rlimit};
 pub use texts::PolicyTexts;
 

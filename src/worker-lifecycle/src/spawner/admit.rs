@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::leasing::Line;
 use super::{Attached, LOG_TAIL, Result, WorkerSpawner};
+use crate::events::Teller;
 use crate::init_link::InitLink;
 use crate::leases::as_policy_has_it;
 use crate::registry::PortLease;
@@ -33,7 +34,11 @@ impl WorkerSpawner {
         // Again: a drain may have begun while the launcher was asked.
         attached.may_start()?;
         self.register(&id, &params)?;
+        // Until the worker itself is counted, or will never be.
+        let seat =
+            self.take_seat(attached, &id, (&params.policy, policy.idle)).await.inspect_err(|_| drop(self.registry.remove(id.as_str())))?;
         let started = self.start(attached, (&id, &params, &policy), story).await;
+        drop(seat);
         if started.is_err() {
             attached.leases.forget(&id);
             self.registry.remove(id.as_str());
@@ -67,15 +72,11 @@ impl WorkerSpawner {
         view.port = port.as_ref().map(PortLease::port);
         view.endpoint = view.port.map(|p| format!("http://127.0.0.1:{p}"));
         let view = watch::Sender::new(view);
+        let teller = Teller::new(Arc::clone(&attached.tools.events), id.clone(), story.job().map(str::to_owned));
         let (commands_in, mut commands) = task::commands();
-        let handle = WorkerHandle {
-            id: id.clone(),
-            commands: commands_in,
-            view: view.subscribe(),
-            connections: Arc::default(),
-            known: Arc::default(),
-        };
-        let line = Line { view: &view, commands: &mut commands, story: &story, handle: &handle };
+        let handle =
+            WorkerHandle { id: id.clone(), commands: commands_in, view: view.subscribe(), usage: Arc::default(), known: Arc::default() };
+        let line = Line { view: (&view, &teller), commands: &mut commands, story: &story, handle: &handle };
         let Some(lease) = self.lease(attached, asked, line).await? else { return Ok(handle) };
         view.send_modify(|view| view.devices.clone_from(&lease.devices));
         self.registry.attach(id.as_str(), handle.clone());
@@ -86,10 +87,12 @@ impl WorkerSpawner {
             Ok(((FromLauncher::Spawned { plan, cgroup, init_pid, not_in_force, policy_digest, .. }, mut fds), released)) => match fds.pop()
             {
                 Some(init) => {
-                    show_plan(&view, (&plan, cgroup, init_pid), not_in_force);
+                    let idle = crate::idle::notes(plan.idle, &attached.tools.launcher.cgroup, cgroup.as_deref());
+                    let notes = not_in_force.into_iter().chain(idle).collect();
+                    show_plan((&view, &teller), (&plan, cgroup, init_pid), notes);
                     let _ = handle.known.link.set(Arc::downgrade(&link));
                     let _ = handle.known.grace.set(Duration::from_millis(plan.stop.grace_ms));
-                    let _ = plan.gpu_memory.map(|limit| handle.known.gpu_memory.set(limit));
+                    let _ = plan.gpu_memory.map(|limit| handle.known.gpus.limit.set(limit));
                     let asked = params.limits.keys().copied().collect();
                     let _ = handle.known.decision.set(Decision { policy_digest, asked, remains: Remains::from(&*plan) });
                     self.remember(&handle, &params.policy);
@@ -104,7 +107,7 @@ impl WorkerSpawner {
                 return match LifecycleError::from(error) {
                     failed if failed.kind == ErrorKind::SetupFailed => {
                         attached.leases.forget(id);
-                        show_failure(&view, &failed);
+                        show_failure((&view, &teller), &failed);
                         Ok(handle)
                     }
                     refused => Err(refused),
@@ -186,11 +189,11 @@ async fn policy(attached: &Attached, name: &str) -> Result<Policy> {
 }
 
 fn show_plan(
-    view: &watch::Sender<WorkerView>,
+    (view, teller): (&watch::Sender<WorkerView>, &Teller),
     (plan, cgroup, init_pid): (&SandboxPlan, Option<String>, i32),
     notes: Vec<rbee_hive_policy::NotInForce>,
 ) {
-    view.send_modify(|view| {
+    teller.begin(view, |view| {
         view.generation += 1;
         view.init_pid = Some(init_pid);
         view.cgroup.path = cgroup;
@@ -202,14 +205,14 @@ fn show_plan(
 }
 
 /// A step of the launcher's failed: there was never a task, and the entry stays as it is.
-fn show_failure(view: &watch::Sender<WorkerView>, failed: &LifecycleError) {
+fn show_failure((view, teller): (&watch::Sender<WorkerView>, &Teller), failed: &LifecycleError) {
     let verdict = Verdict::SetupFailed(SetupFailure {
         step: failed.step.clone().unwrap_or_default(),
         errno: failed.errno,
         message: failed.message.clone(),
         hint: failed.hint.clone(),
     });
-    view.send_modify(|view| {
+    teller.begin(view, |view| {
         view.generation += 1;
         view.state = WorkerState::Failed;
         view.port = None;

@@ -2,11 +2,11 @@
 //!
 //! The launcher reads policies; what they say is worked out here. Must never know how an explanation looks.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use rbee_hive_policy::exposure::{Gap, exposure};
-use rbee_hive_policy::{Traced, WorkerId, explain};
+use rbee_hive_policy::{LimitKey, Traced, WorkerId, explain};
 use rbee_hive_sandbox::protocol::{FromLauncher, Judgement, PolicyTexts, ToLauncher};
 
 use super::{Attached, Result, WorkerSpawner};
@@ -66,7 +66,8 @@ impl WorkerSpawner {
             Some(decision) => self.attached()?.version(&view.policy, decision.policy_digest).await,
             None => None,
         };
-        Ok(Explanation { incidents: known.incidents(), ..explanation(view, decision, version.as_deref()) })
+        let updated = lock(&known.updated).clone();
+        Ok(Explanation { incidents: known.gpus.incidents(), ..explanation(view, (decision, &updated), version.as_deref()) })
     }
 
     /// Keeps the version of its policy that a worker has just been started under, while the file still says it.
@@ -124,12 +125,13 @@ async fn traced(texts: PolicyTexts) -> Result<Traced> {
     parsing.await.map_err(|e| invalid(format!("the policy could not be read: {e}")))?.map_err(|e| invalid(e.to_string()))
 }
 
-fn explanation(view: WorkerView, decision: Option<&Decision>, version: Option<&Version>) -> Explanation {
+fn explanation(view: WorkerView, (decision, updated): (Option<&Decision>, &BTreeSet<LimitKey>), version: Option<&Version>) -> Explanation {
     let gaps = decision.map(|decision| Gap::of(decision.remains, &view.not_in_force)).unwrap_or_default();
     let limits = view.limits.iter().map(|(key, value)| {
         let own = version.and_then(|v| v.traced.policy.limits.get(key));
         let asked = decision.is_some_and(|decision| decision.asked.contains(key));
         let origin = match (asked, own, version) {
+            _ if updated.contains(key) => LimitOrigin::Update,
             (true, _, _) => LimitOrigin::Request,
             (false, Some(own), _) if own.value == *value => LimitOrigin::Policy,
             (false, _, Some(_)) => LimitOrigin::DeviceLease,

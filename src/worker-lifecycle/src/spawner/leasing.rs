@@ -6,6 +6,7 @@ use rbee_hive_sandbox::{StoppedBy, Verdict};
 use tokio::sync::{mpsc, watch};
 
 use super::{Attached, Result, WorkerSpawner};
+use crate::events::Teller;
 use crate::leases::{Outcome, Waiting, refused, share_of, waited_in_vain};
 use crate::task::{Command, Story, WorkerHandle, said};
 use crate::view::now;
@@ -13,7 +14,7 @@ use crate::{ClientGone, ErrorKind, ExternalLease, LeaseLife, LifecycleError, Spa
 
 /// What a start needs in order to be seen, and stopped, while it waits in line.
 pub(super) struct Line<'a> {
-    pub(super) view: &'a watch::Sender<WorkerView>,
+    pub(super) view: (&'a watch::Sender<WorkerView>, &'a Teller),
     pub(super) commands: &'a mut mpsc::Receiver<Command>,
     pub(super) story: &'a Story,
     pub(super) handle: &'a WorkerHandle,
@@ -117,8 +118,8 @@ async fn gone(client: &mut Option<ClientGone>) {
 }
 
 /// Stopped before anything ran.
-fn show_stopped(view: &watch::Sender<WorkerView>, by: StoppedBy) {
-    view.send_modify(|view| {
+fn show_stopped((view, teller): (&watch::Sender<WorkerView>, &Teller), by: StoppedBy) {
+    teller.begin(view, |view| {
         view.generation += 1;
         view.state = WorkerState::Stopped;
         view.port = None;

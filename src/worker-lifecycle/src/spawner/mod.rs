@@ -3,11 +3,14 @@
 mod admit;
 mod binary;
 mod explain;
+mod freeze;
 mod leasing;
 mod queries;
 mod seed;
 mod stop;
+mod update;
 mod verify;
+mod warm;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -23,6 +26,7 @@ use rbee_hive_policy::WorkerId;
 use crate::device_watch::{DeviceWatch, Watcher};
 use crate::launcher::LauncherClient;
 use crate::leases::Leases;
+use crate::sampling::{self, Sampler};
 use crate::state::{Hive, Refusal, may_start};
 use crate::task::{Known, Tools, WorkerHandle};
 use crate::{ErrorKind, EventHub, LifecycleError, SpawnParams, WaitFor, WorkerRegistry, WorkerState, WorkerView};
@@ -49,6 +53,8 @@ pub struct SpawnerOptions {
     pub devices: Option<DeviceWatch>,
     /// The hive's own directory, opened; `None`: leases do not outlive the hive.
     pub records: Option<OwnedFd>,
+    /// How often the figures of all workers are sampled.
+    pub sample_interval: Duration,
 }
 
 /// Starts workers. Without a launcher it starts none and says so. A clone is another handle on the same workers.
@@ -68,6 +74,8 @@ struct Attached {
     deleted: Mutex<VecDeque<Deleted>>,
     /// Policies as they were when workers were started under them.
     versions: Mutex<explain::Versions>,
+    /// Places under policies that bound their number.
+    seats: Arc<Mutex<warm::Seats>>,
 }
 
 /// A worker that is off the list.
@@ -83,11 +91,14 @@ impl WorkerSpawner {
         let events = Arc::new(EventHub::default());
         let leases = Leases::open(options.inventory, Arc::clone(&events), options.records.map(Arc::new));
         let releasing = Arc::clone(&leases);
+        let sampler = Arc::new(Sampler::new(Arc::clone(&launcher.cgroup), options.sample_interval));
+        tokio::spawn(sampling::run(Arc::clone(&sampler), Arc::downgrade(&registry)));
         let tools = Arc::new(Tools {
             launcher,
             narrator: options.narrator,
             events,
             logs: Arc::new(options.logs),
+            sampler,
             release: Box::new(move |id: &WorkerId| releasing.release_worker(id)),
         });
         let tell = |action, human: &str| tools.narrator.tell(Narration::new("worker-lc", action).human(human));
@@ -100,6 +111,7 @@ impl WorkerSpawner {
             draining: AtomicBool::new(false),
             deleted: Mutex::default(),
             versions: Mutex::default(),
+            seats: Arc::default(),
         };
         if let Some(watch) = options.devices.filter(|_| attached.leases.have_gpus()) {
             attached.leases.watch();

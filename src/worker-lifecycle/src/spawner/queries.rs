@@ -5,14 +5,15 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use rbee_hive_devices::{DeviceView, Observation, Topology};
 use rbee_hive_policy::WorkerId;
-use rbee_hive_sandbox::cgroup::read_resources;
-use rbee_hive_sandbox::protocol::{FromLauncher, PolicyInfo, ToLauncher};
+use rbee_hive_sandbox::cgroup::unmeasured;
+use rbee_hive_sandbox::protocol::{FromLauncher, IoBytes, PolicyInfo, ProcessIo, ToLauncher};
 
 use tokio::time::timeout;
 
 use super::{Result, WorkerSpawner};
-use crate::task::WorkerHandle;
-use crate::{ErrorKind, LifecycleError, LogPage, ProcessView, WorkerFilter, WorkerView, logs, processes};
+use crate::sampling::Freshness;
+use crate::task::{Tools, WorkerHandle};
+use crate::{ErrorKind, HistoryRange, LifecycleError, LogPage, ProcessView, WorkerFilter, WorkerHistory, WorkerView, logs, processes};
 
 /// Most lines of one answer.
 const MAX_TAIL: usize = 100_000;
@@ -27,7 +28,7 @@ impl WorkerSpawner {
         Ok(self.measured(&self.handle(id)?).await)
     }
 
-    /// All workers that match.
+    /// All workers that match, their figures at most a second old.
     pub async fn list(&self, filter: &WorkerFilter) -> Vec<WorkerView> {
         let matches = |v: &WorkerView| {
             filter.state.is_none_or(|s| s == v.state) && filter.labels.iter().all(|(k, value)| v.labels.get(k) == Some(value))
@@ -37,28 +38,59 @@ impl WorkerSpawner {
         let spawner = self.clone();
         // Some files a worker: many workers would keep the runtime's thread from its other tasks.
         let counting = tokio::task::spawn_blocking(move || {
-            let one = |handle: WorkerHandle| (spawner.counted(&handle), handle);
+            let one = |handle: WorkerHandle| (spawner.counted(&handle, Freshness::Recent), handle);
             chosen.into_iter().map(one).collect::<Vec<_>>()
         });
         let counted = counting.await.unwrap_or_default();
-        join_all(counted.into_iter().map(|(view, handle)| async move { with_io(view, &handle).await })).await
+        join_all(counted.into_iter().map(|(view, handle)| async move { self.with_io(view, (&handle, Freshness::Recent)).await })).await
     }
 
     /// The worker with its figures.
     pub(super) async fn measured(&self, handle: &WorkerHandle) -> WorkerView {
-        with_io(self.counted(handle), handle).await
+        self.with_io(self.counted(handle, Freshness::Now), (handle, Freshness::Now)).await
     }
 
     /// The worker with what its cgroup has counted.
-    fn counted(&self, handle: &WorkerHandle) -> WorkerView {
+    fn counted(&self, handle: &WorkerHandle, freshness: Freshness) -> WorkerView {
         let mut view = handle.view();
         if let (false, Some(leaf), Some(attached)) = (view.has_ended(), &view.cgroup.path, &self.attached) {
-            view.resources = read_resources(&attached.tools.launcher.cgroup, leaf);
+            view.resources = handle.known.sampled.figures(&attached.tools.sampler, (leaf, freshness));
         }
         if view.devices.iter().any(|name| name.starts_with("GPU-")) {
-            view.gpu_memory = Some(handle.known.gpu_memory());
+            view.gpu_memory = Some(handle.known.gpus.memory());
         }
         view
+    }
+
+    /// Where no cgroup counts what is read and written, the init counts it by process; what is missing then is told with its reason.
+    async fn with_io(&self, mut view: WorkerView, (handle, freshness): (&WorkerHandle, Freshness)) -> WorkerView {
+        let Some(tools) = self.attached.as_ref().map(|attached| &attached.tools) else { return view };
+        if view.has_ended() {
+            return view;
+        }
+        if view.pid.is_some() && view.resources.lacks_io() {
+            let known = (freshness == Freshness::Recent).then(|| handle.known.sampled.recent_io(&tools.sampler)).flatten();
+            view.resources = view.resources.or_io(match known {
+                Some(bytes) => Some(bytes),
+                None => counted_by_process(tools, handle).await,
+            });
+        }
+        view.unmeasured = unmeasured(&view.resources, &tools.launcher.cgroup);
+        view
+    }
+
+    /// The last ten minutes of a worker, also of one that has ended.
+    ///
+    /// Errors: `not_found`; `invalid_params` for no points at all.
+    pub async fn history(&self, id: &WorkerId, range: HistoryRange) -> Result<WorkerHistory> {
+        if range.max_points == Some(0) {
+            return Err(LifecycleError::new(ErrorKind::InvalidParams, "max_points is 0: ask for at least one point"));
+        }
+        let (known, sampler) = (self.handle(id)?.known, std::sync::Arc::clone(&self.attached()?.tools.sampler));
+        let id = id.to_string();
+        // Some tens of thousands of numbers.
+        let telling = tokio::task::spawn_blocking(move || sampler.history((&id, &known.sampled), range));
+        Ok(telling.await.unwrap_or_default())
     }
 
     /// Processes of one worker, or of all.
@@ -70,9 +102,14 @@ impl WorkerSpawner {
             None => self.registry.handles(),
         };
         let facts = std::sync::Arc::clone(&self.attached()?.tools.launcher.cgroup);
-        let owners: Vec<_> = handles.iter().filter(|h| !h.view.borrow().has_ended()).map(WorkerHandle::owner).collect();
-        let reading = tokio::task::spawn_blocking(move || owners.iter().flat_map(|owner| processes::list(&facts, owner)).collect());
-        Ok(reading.await.unwrap_or_default())
+        let living: Vec<WorkerHandle> = handles.into_iter().filter(|h| !h.view.borrow().has_ended()).collect();
+        let owners: Vec<_> = living.iter().map(WorkerHandle::owner).collect();
+        let reading = tokio::task::spawn_blocking(move || owners.iter().map(|owner| processes::list(&facts, owner)).collect::<Vec<_>>());
+        // The hive may not read what a process of another uid has read and written: its init may.
+        let counting = join_all(living.iter().map(process_io));
+        let (lists, counts) = tokio::join!(reading, counting);
+        let lists = lists.unwrap_or_default().into_iter().zip(counts);
+        Ok(lists.flat_map(|(list, counts)| list.into_iter().map(move |listed| listed.with_io(&counts))).collect())
     }
 
     /// The last `tail` log lines; `since`: RFC 3339.
@@ -122,14 +159,16 @@ impl WorkerSpawner {
     }
 }
 
-/// Where no cgroup counts what is read and written, the init counts it by process.
-async fn with_io(mut view: WorkerView, handle: &WorkerHandle) -> WorkerView {
-    if view.pid.is_some()
-        && view.resources.lacks_io()
-        && let Some(link) = handle.link()
-        && let Ok(Ok(bytes)) = timeout(COUNTING, link.io()).await
-    {
-        view.resources = view.resources.or_io(bytes);
-    }
-    view
+/// What a worker's init counts by process.
+async fn counted_by_process(tools: &Tools, handle: &WorkerHandle) -> Option<IoBytes> {
+    let link = handle.link()?;
+    let bytes = timeout(COUNTING, link.io()).await.ok()?.ok()??;
+    handle.known.sampled.keep_io(&tools.sampler, bytes);
+    Some(bytes)
+}
+
+/// What each of a worker's processes has read and written, as its init counts it; empty where that is not known.
+async fn process_io(handle: &WorkerHandle) -> Vec<ProcessIo> {
+    let Some(link) = handle.link() else { return Vec::new() };
+    timeout(COUNTING, link.process_io()).await.ok().and_then(std::result::Result::ok).unwrap_or_default()
 }

@@ -51,6 +51,7 @@ impl WorkerSpawner {
         }
         // Not by its name: of two deletes the slower one would take a new worker off the list.
         self.registry.remove_this(&handle);
+        handle.known.sampled.forget();
         let mut deleted = lock(&self.attached()?.deleted);
         deleted.truncate(DELETED_KEPT - 1);
         deleted.push_front(Deleted { view: view.clone(), known: handle.known });
@@ -93,7 +94,7 @@ impl WorkerSpawner {
         }
     }
 
-    async fn stop_one(&self, handle: &WorkerHandle, by: StoppedBy, grace: Option<Duration>) -> Result<WorkerView> {
+    pub(super) async fn stop_one(&self, handle: &WorkerHandle, by: StoppedBy, grace: Option<Duration>) -> Result<WorkerView> {
         let view = handle.view();
         if may(Ask::Stop, view.state, view.pid) == Permit::Done {
             return Ok(view);

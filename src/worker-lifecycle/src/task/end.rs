@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rbee_hive_sandbox::Verdict;
+use rbee_hive_sandbox::cgroup::unmeasured;
 use rbee_hive_sandbox::protocol::Resources;
 use tokio::io::Interest;
 use tokio::sync::oneshot;
@@ -55,13 +56,16 @@ impl Worker {
         // Processes that did not die have died since, or their verdict would not be the last word.
         let told = self.view.borrow().verdict.clone().map(|v| v.verdict);
         let verdict = ending.verdict.or(told).unwrap_or_else(|| lost(self.state.process().is_some(), released.as_ref()));
+        self.known.sampled.end(&self.tools.sampler);
         let left = released
             .map_or_else(|| vec!["the launcher is gone: the worker's cgroup stays until the hive is started again".into()], |r| r.left);
         if !left.is_empty() {
             tracing::warn!(worker = %self.id, ?left, "something of the worker is left behind");
         }
+        let unmeasured = unmeasured(&ending.resources, &self.tools.launcher.cgroup);
         self.step(Event::Ended { verdict }, |view| {
             view.resources = ending.resources;
+            view.unmeasured = unmeasured;
             view.drift.extend(left);
         });
         let view = self.view.borrow().clone();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rbee_hive_policy::{NetworkMode, SandboxPlan};
-use rbee_hive_sandbox::protocol::{Channel, FromInit, IoBytes, Resources, ToInit};
+use rbee_hive_sandbox::protocol::{Channel, FromInit, IoBytes, ProcessIo, Resources, ToInit};
 use rbee_hive_sandbox::{SetupFailure, Verdict};
 use rustix::process::{PidfdFlags, pidfd_open};
 
@@ -105,12 +105,27 @@ impl FakeInit {
                     stops += 1;
                     if self.act == "unkillable" && stops == 1 {
                         let verdict = Verdict::Unkillable { pids: vec![worker.id() as i32] };
-                        self.say(FromInit::Ended { verdict, resources: Resources::default() }, &[]);
+                        self.say(FromInit::Ended { verdict, resources: Box::default() }, &[]);
                     } else if self.act != "stubborn" || grace_ms == 0 {
                         return Some(Verdict::Stopped { by, forced: grace_ms == 0, code: None, signal: Some(15) });
                     }
                 }
                 ToInit::Io { seq } => self.say(FromInit::Io { seq, bytes: Some(IoBytes { read: 11, written: 12 }) }, &[]),
+                ToInit::ProcessIo { seq } => {
+                    let bytes = IoBytes { read: 5, written: 6 };
+                    let pid = worker.id() as i32;
+                    self.say(FromInit::ProcessIo { seq, processes: vec![ProcessIo { pid, start_ticks: ticks, bytes }] }, &[]);
+                }
+                ToInit::Freeze { seq } => self.say(
+                    match self.act.as_str() {
+                        "unfreezable" => FromInit::NotDone { seq, errno: nix::libc::EBUSY },
+                        "no-freezer" => FromInit::NotDone { seq, errno: nix::libc::ENOTSUP },
+                        _ => FromInit::Settled { seq },
+                    },
+                    &[],
+                ),
+                ToInit::Thaw { seq } => self.say(FromInit::Settled { seq }, &[]),
+                ToInit::Reclaim { seq } => self.say(FromInit::Reclaimed { seq, bytes: Some(4096) }, &[]),
                 // As an init that does not answer: nothing is said of what it would have seen.
                 ToInit::Made { .. } | ToInit::Inspect { .. } | ToInit::Ack => {}
             }
@@ -126,7 +141,7 @@ impl FakeInit {
     }
 
     fn end(&self, verdict: Verdict) {
-        self.say(FromInit::Ended { verdict, resources: Resources { cpu_usage_usec: Some(7), ..Default::default() } }, &[]);
+        self.say(FromInit::Ended { verdict, resources: Box::new(Resources { cpu_usage_usec: Some(7), ..Default::default() }) }, &[]);
         while !matches!(self.control.recv(), Ok((ToInit::Ack, _)) | Err(_)) {}
     }
 

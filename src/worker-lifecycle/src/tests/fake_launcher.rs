@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
-use rbee_hive_policy::{Command, HostFacts, Policy, SandboxPlan, WorkerRequest, compile};
+use rbee_hive_policy::{Command, Enforce, HostFacts, LimitKey, LimitValue, PlannedLimit, Policy, SandboxPlan, WorkerRequest, compile};
 use rbee_hive_sandbox::launcher::HiveChannel;
-use rbee_hive_sandbox::protocol::{Channel, FromLauncher, LaunchError, LaunchErrorKind, PolicyTexts, ProgramSeen, ToLauncher};
+use rbee_hive_sandbox::protocol::{BelowUse, Channel, FromLauncher, LaunchError, LaunchErrorKind, PolicyTexts, ProgramSeen, ToLauncher};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use super::fake_init::FakeInit;
@@ -90,6 +90,17 @@ impl Launcher {
                     self.seen.killed.fetch_add(1, Ordering::SeqCst);
                     continue;
                 }
+                ToLauncher::Update { seq, limits, below_use, .. } => match (limits.get(&LimitKey::PidsMax), below_use) {
+                    // One task is used, as far as this launcher knows.
+                    (Some(LimitValue::Count(1)), BelowUse::Refuse) => {
+                        FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::NotAllowedNow) }
+                    }
+                    _ => {
+                        let required = |value| PlannedLimit { value, enforce: Enforce::Required };
+                        let limits = limits.into_iter().map(|(key, value)| (key, required(value))).collect();
+                        FromLauncher::Updated { seq, limits, not_in_force: vec![] }
+                    }
+                },
                 ToLauncher::Ports { .. } => continue,
                 ToLauncher::Inspect { seq, .. } => FromLauncher::Inspected { seq, program: ProgramSeen::default() },
                 ToLauncher::Shutdown => {
@@ -131,7 +142,7 @@ impl Launcher {
         let answer = FromLauncher::Spawned {
             seq,
             plan: Box::new(init.plan.clone()),
-            cgroup: None,
+            cgroup: leaf(&self.directory, &request),
             init_pid: getpid().as_raw_nonzero().get(),
             not_in_force: init.plan.not_in_force.clone(),
             policy_digest: texts(&request.policy).filter(|_| request.policy != "moves").map_or(0, |texts| texts.digest()),
@@ -181,9 +192,24 @@ fn text(name: &str) -> Option<&'static str> {
             "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnone = true\n[devices]\ngpus = \"leased\"\n\
              gpu_memory_max = { value = \"1GiB\", enforce = \"if_available\" }\n"
         }
+        "naps" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"freeze\"\n",
+        "shrinks" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"reclaim\"\n",
+        "leaves" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"stop\"\n",
+        "two" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\nmax_warm = 2\n",
         "notify" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnotify = true\n",
         _ => return None,
     })
+}
+
+/// A cgroup that counts, for workers whose policy is about idleness: none of them works.
+fn leaf(directory: &std::path::Path, request: &WorkerRequest) -> Option<String> {
+    let policy = parse(&request.policy, text(&request.policy)?);
+    policy.idle.after_ms?;
+    let leaf = format!("/w-{}", request.worker_id);
+    let here = directory.join(leaf.trim_start_matches('/'));
+    std::fs::create_dir_all(&here).unwrap();
+    std::fs::write(here.join("cpu.stat"), "usage_usec 5\n").unwrap();
+    Some(leaf)
 }
 
 fn texts(name: &str) -> Option<PolicyTexts> {

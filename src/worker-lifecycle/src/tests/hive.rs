@@ -45,7 +45,12 @@ impl Hive {
         let logs = directory.path().join("logs");
         std::fs::create_dir(&logs).unwrap();
         let (channel, seen) = fake_launcher::start(directory.path().to_owned());
-        let cgroup = CgroupFacts { mode: CgroupMode::None, root: String::new(), mounts: Default::default(), notes: vec![] };
+        let cgroup = CgroupFacts {
+            mode: CgroupMode::None,
+            root: String::new(),
+            mounts: [("unified".to_owned(), directory.path().display().to_string())].into(),
+            notes: vec![],
+        };
         let launcher = LauncherClient::over(channel, cgroup).unwrap();
         let streams = Arc::new(JobStreams::new());
         let options = SpawnerOptions {
@@ -55,6 +60,7 @@ impl Hive {
             max_workers: 1000,
             devices: watch,
             records: None,
+            sample_interval: Duration::from_millis(50),
         };
         let registry = Arc::new(WorkerRegistry::with_ports(first..=first + ports - 1));
         Self { spawner: WorkerSpawner::attach(registry, launcher.clone(), options), launcher, seen, streams, _directory: directory }

@@ -37,9 +37,13 @@ pub(crate) fn read(query: &Query) -> Reply {
     }
 }
 
-/// `/write?path=&text=`: creates or overwrites a file.
+/// `/write?path=&text=` or `&bytes=`: creates or overwrites a file with a text, or with as many zeros (16 MiB at most).
 pub(crate) fn write(query: &Query) -> io::Result<()> {
-    fs::write(path(query)?, query.get("text").unwrap_or("mock-worker\n"))
+    let path = path(query)?;
+    match query.number("bytes", 0).min(16 << 20) {
+        0 => fs::write(path, query.get("text").unwrap_or("mock-worker\n")),
+        bytes => fs::write(path, vec![0; usize::try_from(bytes).unwrap_or(0)]),
+    }
 }
 
 /// `/open?path=&mode=r|w|rw`: opens and closes it; creates nothing.

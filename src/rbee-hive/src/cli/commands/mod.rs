@@ -4,8 +4,11 @@
 
 mod call;
 mod devices;
+mod events;
 mod explain;
 mod follow;
+mod freeze;
+mod history;
 mod info;
 mod kill;
 mod learn;
@@ -19,6 +22,7 @@ mod rm;
 mod spawn;
 mod status;
 mod stop;
+mod update;
 mod values;
 mod verify;
 mod wait;
@@ -30,7 +34,10 @@ use serde_json::Value;
 
 pub(super) use call::{CallArgs, call};
 pub(super) use devices::{DevicesArgs, devices};
+pub(super) use events::{EventsArgs, events};
 pub(super) use explain::{ExplainArgs, explain};
+pub(super) use freeze::{FreezeArgs, freeze, thaw};
+pub(super) use history::{HistoryArgs, history};
 pub(super) use info::{InfoArgs, info};
 pub(super) use kill::{KillArgs, kill};
 pub(super) use learn::{LearnArgs, learn};
@@ -43,6 +50,7 @@ pub(super) use rm::{RmArgs, rm};
 pub(super) use spawn::{SpawnArgs, spawn};
 pub(super) use status::{StatusArgs, status};
 pub(super) use stop::{StopArgs, stop};
+pub(super) use update::{UpdateArgs, update};
 pub(super) use verify::{VerifyArgs, verify};
 pub(super) use wait::{WaitArgs, wait};
 

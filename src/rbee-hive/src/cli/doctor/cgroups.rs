@@ -10,7 +10,7 @@ use super::finding::{Finding, State};
 use super::kernel::version;
 
 /// v1 controllers that the launcher uses, where they are mounted.
-const V1_CONTROLLERS: [&str; 8] = ["memory", "pids", "cpu", "cpuacct", "cpuset", "devices", "blkio", "freezer"];
+const V1_CONTROLLERS: [&str; 9] = ["memory", "pids", "cpu", "cpuacct", "cpuset", "devices", "blkio", "hugetlb", "freezer"];
 
 /// Mount points of the hierarchies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -111,8 +111,16 @@ impl Host<'_> {
         let Some(controller) = controller else {
             return Finding::new(key.name(), State::Ok, "by setrlimit(2)");
         };
+        if controller == CORE {
+            return match (self.mounts.v2.is_some(), generation) {
+                (true, _) => Finding::new(key.name(), State::Ok, "by the v2 hierarchy itself"),
+                (false, Generation::OnlyV2(file)) => Finding::new(key.name(), State::Missing, format!("cgroup v1 has no {file}"))
+                    .with_remedy("mount -t cgroup2 none on a directory: it needs no controller for this"),
+                (false, Generation::Both) => Finding::new(key.name(), State::Missing, "no v2 hierarchy is mounted"),
+            };
+        }
         let v2_has = self.texts.v2_controllers.as_deref().is_some_and(|list| list.split_whitespace().any(|c| c == controller));
-        let v1_has = self.mounts.v1.contains_key(controller);
+        let v1_has = self.mounts.v1.contains_key(if controller == "io" { "blkio" } else { controller });
         if v2_has {
             return Finding::new(key.name(), State::Ok, format!("by the v2 controller {controller}"));
         }
@@ -138,6 +146,9 @@ enum Generation {
     OnlyV2(&'static str),
 }
 
+/// Stands for no controller: every cgroup of the v2 hierarchy has these files.
+const CORE: &str = "cgroup";
+
 /// A limit's controller, none where it is not a cgroup's.
 fn need(key: LimitKey) -> (Option<&'static str>, Generation) {
     match key {
@@ -145,7 +156,12 @@ fn need(key: LimitKey) -> (Option<&'static str>, Generation) {
         LimitKey::MemoryHigh => (Some("memory"), Generation::OnlyV2("memory.high")),
         LimitKey::MemoryLow => (Some("memory"), Generation::OnlyV2("memory.low")),
         LimitKey::OomGroup => (Some("memory"), Generation::OnlyV2("memory.oom.group")),
-        LimitKey::Cpus | LimitKey::CpuWeight => (Some("cpu"), Generation::Both),
+        LimitKey::IoWeight | LimitKey::IoMax => (Some("io"), Generation::Both),
+        LimitKey::Hugetlb => (Some("hugetlb"), Generation::Both),
+        LimitKey::Dmem => (Some("dmem"), Generation::OnlyV2("dmem.max")),
+        LimitKey::CgroupDescendants => (Some(CORE), Generation::OnlyV2("cgroup.max.descendants")),
+        LimitKey::CgroupDepth => (Some(CORE), Generation::OnlyV2("cgroup.max.depth")),
+        LimitKey::Cpus | LimitKey::CpuBurst | LimitKey::CpuWeight => (Some("cpu"), Generation::Both),
         LimitKey::Cpuset | LimitKey::Mems => (Some("cpuset"), Generation::Both),
         LimitKey::PidsMax => (Some("pids"), Generation::Both),
         // Each process has its own (LimitKey::OF_A_PROCESS).

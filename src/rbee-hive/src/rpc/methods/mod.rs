@@ -17,6 +17,8 @@ mod policy_score;
 mod policy_show;
 mod worker_delete;
 mod worker_explain;
+mod worker_freeze;
+mod worker_history;
 mod worker_list;
 mod worker_logs;
 mod worker_process_list;
@@ -24,6 +26,9 @@ mod worker_signal;
 mod worker_spawn;
 mod worker_status;
 mod worker_stop;
+mod worker_subscribe;
+mod worker_thaw;
+mod worker_update;
 mod worker_verify;
 mod worker_wait;
 
@@ -32,6 +37,7 @@ use serde_json::Value;
 
 use super::method::{Answer, Method};
 use crate::params::Refusal;
+pub(super) use worker_subscribe::{SUBSCRIBE, UNSUBSCRIBE};
 
 /// Every method.
 pub(crate) const METHODS: &[Method] = &[
@@ -44,7 +50,13 @@ pub(crate) const METHODS: &[Method] = &[
     worker_signal::METHOD,
     worker_logs::METHOD,
     worker_process_list::METHOD,
+    worker_history::METHOD,
     worker_verify::METHOD,
+    worker_update::METHOD,
+    worker_freeze::METHOD,
+    worker_thaw::METHOD,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
     device_list::METHOD,
     device_topology::METHOD,
     lease_list::METHOD,
@@ -67,6 +79,9 @@ pub(crate) const METHODS: &[Method] = &[
 const WORKER_ID: &str = r#"{"type":"string","pattern":"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"}"#;
 /// Schema of a length of time in milliseconds, or another natural number.
 const NATURAL: &str = r#"{"type":"integer","minimum":0}"#;
+
+/// Schema of a moment.
+const TIME: &str = r#"{"type":"string","format":"date-time"}"#;
 
 /// A value as an answer.
 fn answer(value: &impl Serialize) -> Answer {

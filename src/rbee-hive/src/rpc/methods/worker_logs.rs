@@ -1,18 +1,17 @@
 //! `worker_logs`
 
 use super::super::method::{Method, WhenClientLeaves};
-use super::{NATURAL, WORKER_ID, answer};
+use super::{NATURAL, TIME, WORKER_ID, answer};
 use crate::params::{Param, Refusal};
 
 /// Lines given where `tail` is absent.
 const DEFAULT_TAIL: usize = 200;
-const SINCE: &str = r#"{"type":"string","format":"date-time"}"#;
 
 /// The method.
 pub(super) const METHOD: Method = Method {
     name: "worker_logs",
     summary: "The last lines of a worker's output, oldest first",
-    params: &[Param::required("worker_id", WORKER_ID), Param::optional("tail", NATURAL), Param::optional("since", SINCE)],
+    params: &[Param::required("worker_id", WORKER_ID), Param::optional("tail", NATURAL), Param::optional("since", TIME)],
     when_client_leaves: WhenClientLeaves::Abandon,
     call: |state, mut fields| {
         Box::pin(async move {

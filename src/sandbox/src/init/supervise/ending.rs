@@ -32,7 +32,7 @@ pub(super) fn run(mut supervisor: Supervisor) -> i32 {
         supervisor.say(FromInit::Observed { part: Box::new(part) }, vec![]);
     }
     let written = record::write_verdict(&supervisor.context, &verdict, &resources);
-    supervisor.say(FromInit::Ended { verdict, resources }, vec![]);
+    supervisor.say(FromInit::Ended { verdict, resources: Box::new(resources) }, vec![]);
     let until = Instant::now() + ACK_WITHIN;
     while !supervisor.acknowledged && !supervisor.hive_gone && Instant::now() < until {
         supervisor.turn(Some(until));
@@ -54,7 +54,7 @@ impl Supervisor {
                 told = true;
                 let verdict = Verdict::Unkillable { pids: self.leaf().pids() };
                 let resources = self.leaf().resources();
-                self.say(FromInit::Ended { verdict, resources }, vec![]);
+                self.say(FromInit::Ended { verdict, resources: Box::new(resources) }, vec![]);
             }
             self.turn(Some(Instant::now() + LOOK_AGAIN));
         }

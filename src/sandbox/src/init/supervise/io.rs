@@ -8,7 +8,7 @@ use procfs::process::{Io, Process, all_processes};
 
 use super::Supervisor;
 use super::as_worker::as_worker;
-use crate::protocol::{FromInit, IoBytes};
+use crate::protocol::{FromInit, IoBytes, ProcessIo};
 
 /// More processes than that are not asked one by one.
 const MAX_PROCESSES: usize = 1024;
@@ -22,6 +22,18 @@ impl Supervisor {
         });
         self.say(FromInit::Io { seq, bytes }, vec![]);
     }
+
+    pub(super) fn tell_process_io(&mut self, seq: u64) {
+        // Whoever the worker's uid cannot see is left out: nothing was measured of it.
+        let processes = as_worker(&self.context.plan.credentials, by_process).unwrap_or_default();
+        self.say(FromInit::ProcessIo { seq, processes }, vec![]);
+    }
+}
+
+/// Of each that lives and can be seen, the init's own aside.
+fn by_process() -> Vec<ProcessIo> {
+    let all = all_processes().into_iter().flatten().flatten().filter(|p| p.pid() != 1).take(MAX_PROCESSES);
+    all.filter_map(|p| Some(ProcessIo { pid: p.pid(), start_ticks: p.stat().ok()?.starttime, bytes: of(&p.io().ok()?) })).collect()
 }
 
 /// Of all that have ended and were reaped.

@@ -69,17 +69,28 @@ pub(crate) fn resource(key: LimitKey) -> Option<Resource> {
     })
 }
 
-/// Sets a limit; `None` is all that was inherited.
-fn set(key: LimitKey, resource: Resource, value: Option<u64>) -> Result<(), CallError> {
-    let (_, inherited) = getrlimit(resource).map_err(failed(|| format!("getrlimit({resource:?})")))?;
-    let (soft, hard) = match (key, value.unwrap_or(inherited)) {
+/// Soft and hard limit for a value; `None` is all that was `inherited`.
+pub(crate) fn bounds(key: LimitKey, value: Option<u64>, inherited: u64) -> (u64, u64) {
+    match (key, value.unwrap_or(inherited)) {
         // 0 would still let a dump go to a program that core_pattern names, with the host's privileges; 1 is the kernel's word for none at
-        // all (do_coredump in fs/coredump.c). Where not even that much may be had, 0 has to do.
-        (LimitKey::CoreSize, 0) if setrlimit(resource, 1, 1).is_ok() => return Ok(()),
+        // all (do_coredump in fs/coredump.c).
+        (LimitKey::CoreSize, 0) => (1, 1),
         // SIGXCPU says why; SIGKILL a second later is for who does not listen.
         (LimitKey::CpuTime, seconds) => (seconds, seconds.saturating_add(1).min(inherited.max(seconds))),
         (_, value) => (value, value),
-    };
+    }
+}
+
+fn set(key: LimitKey, resource: Resource, value: Option<u64>) -> Result<(), CallError> {
+    let (_, inherited) = getrlimit(resource).map_err(failed(|| format!("getrlimit({resource:?})")))?;
+    let (mut soft, mut hard) = bounds(key, value, inherited);
+    if key == LimitKey::CoreSize && value.unwrap_or(inherited) == 0 {
+        if setrlimit(resource, soft, hard).is_ok() {
+            return Ok(());
+        }
+        // Where not even that much may be had, 0 has to do.
+        (soft, hard) = (0, 0);
+    }
     setrlimit(resource, soft, hard).map_err(|e| {
         CallError::new(format!("setrlimit({resource:?}, {soft})"), e)
             .hint("raising a hard limit needs CAP_SYS_RESOURCE: lower the value or raise the limit of who starts the hive")

@@ -14,7 +14,7 @@ pub(super) use executable::candidates;
 use std::io;
 use std::os::fd::AsFd;
 
-pub(crate) use limits::resource;
+pub(crate) use limits::{bounds, resource};
 pub(crate) use scheduling::leave_real_time;
 
 use rbee_hive_sys::clone::exit_now;

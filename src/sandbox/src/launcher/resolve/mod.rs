@@ -7,6 +7,7 @@ pub(super) mod gpu_memory;
 pub(super) mod identity;
 pub(super) mod idmap;
 pub(super) mod lease;
+pub(super) mod limits;
 pub(super) mod model;
 pub(super) mod paths;
 pub(super) mod rootfs;

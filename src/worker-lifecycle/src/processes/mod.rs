@@ -8,9 +8,13 @@ use std::sync::LazyLock;
 
 use procfs::process::Process;
 use rbee_hive_sandbox::cgroup::belongs;
-use rbee_hive_sandbox::protocol::CgroupFacts;
+use rbee_hive_sandbox::protocol::{CgroupFacts, ProcessIo};
 
 use crate::ProcessView;
+
+mod status;
+
+use status::Status;
 
 /// Deepest nesting of groups that a worker may have made, and most groups that are looked at.
 const MAX_DEPTH: usize = 8;
@@ -33,8 +37,24 @@ pub(crate) struct Owner {
     pub(crate) start_ticks: Option<u64>,
 }
 
+/// A process, and how its own init knows it.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) view: ProcessView,
+    /// Its pid there, and when it was started.
+    inner: Option<(i32, u64)>,
+}
+
+impl Listed {
+    /// With what its init has counted of it.
+    pub(crate) fn with_io(self, counts: &[ProcessIo]) -> ProcessView {
+        let bytes = counts.iter().find(|c| self.inner == Some((c.pid, c.start_ticks))).map(|c| c.bytes);
+        ProcessView { io_read_bytes: bytes.map(|b| b.read), io_write_bytes: bytes.map(|b| b.written), ..self.view }
+    }
+}
+
 /// Every process of the worker. Blocks: reads procfs and cgroupfs.
-pub(crate) fn list(facts: &CgroupFacts, owner: &Owner) -> Vec<ProcessView> {
+pub(crate) fn list(facts: &CgroupFacts, owner: &Owner) -> Vec<Listed> {
     let leaf = owner.leaf.as_deref();
     pids(facts, owner).into_iter().filter_map(|pid| view(pid, &owner.worker_id, leaf)).take(MAX_TOLD).collect()
 }
@@ -87,17 +107,20 @@ fn descendants(root: i32) -> BTreeSet<i32> {
 
 /// `None` for a process that is gone, or whose number belongs to somebody else by now: the start time is read before and after the
 /// check that it is still in the worker's group.
-fn view(pid: i32, worker_id: &str, leaf: Option<&str>) -> Option<ProcessView> {
+fn view(pid: i32, worker_id: &str, leaf: Option<&str>) -> Option<Listed> {
     let process = Process::new(pid).ok()?;
     let stat = process.stat().ok()?;
     let cmdline = cmdline(pid);
+    let status = Status::read(pid);
+    let oom_score_adj = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok().and_then(|text| text.trim().parse().ok());
     if let Some(leaf) = leaf {
         let groups = process.cgroups().ok()?;
         groups.into_iter().any(|g| belongs(&g.pathname, leaf)).then_some(())?;
     }
     (Process::new(pid).and_then(|p| p.stat()).ok()?.starttime == stat.starttime).then_some(())?;
     let ticks = procfs::ticks_per_second().max(1);
-    Some(ProcessView {
+    let usec = |ticks_used: u64| ticks_used.saturating_mul(1_000_000) / ticks;
+    let view = ProcessView {
         pid,
         ppid: stat.ppid,
         worker_id: worker_id.to_owned(),
@@ -106,9 +129,21 @@ fn view(pid: i32, worker_id: &str, leaf: Option<&str>) -> Option<ProcessView> {
         state: stat.state.to_string(),
         threads: stat.num_threads,
         rss_bytes: stat.rss.saturating_mul(procfs::page_size()),
-        cpu_usage_usec: (stat.utime + stat.stime).saturating_mul(1_000_000) / ticks,
+        rss_anon_bytes: status.rss_anon,
+        rss_file_bytes: status.rss_file,
+        rss_shmem_bytes: status.rss_shmem,
+        swap_bytes: status.swap,
+        cpu_usage_usec: usec(stat.utime.saturating_add(stat.stime)),
+        cpu_user_usec: usec(stat.utime),
+        cpu_system_usec: usec(stat.stime),
+        minor_faults: stat.minflt,
+        major_faults: stat.majflt,
+        io_read_bytes: None,
+        io_write_bytes: None,
+        oom_score_adj,
         started_at: started_at(stat.starttime, ticks),
-    })
+    };
+    Some(Listed { view, inner: status.inner_pid.map(|pid| (pid, stat.starttime)) })
 }
 
 /// Its arguments, as far as [`MAX_CMDLINE`] goes: a process chooses how much it says there (6 MiB and more), and how many say it.
@@ -129,6 +164,8 @@ fn started_at(start_ticks: u64, ticks: u64) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use rbee_hive_sandbox::protocol::IoBytes;
+
     use super::*;
 
     fn owner(pid: i32, start_ticks: Option<u64>) -> Owner {
@@ -143,10 +180,23 @@ mod tests {
     fn this_very_process_is_seen_with_real_figures() {
         let pid = std::process::id() as i32;
         let list = list(&no_cgroups(), &owner(pid, None));
-        let me = list.iter().find(|p| p.pid == pid).unwrap();
+        let me = &list.iter().find(|p| p.view.pid == pid).unwrap().view;
         assert!(me.rss_bytes > 0 && me.threads >= 1 && !me.cmdline.is_empty());
+        assert!(me.rss_anon_bytes > Some(0) && me.rss_file_bytes > Some(0) && me.swap_bytes.is_some() && me.oom_score_adj.is_some());
+        assert!(me.minor_faults > 0 && me.cpu_usage_usec >= me.cpu_user_usec && me.io_read_bytes.is_none());
         let started: jiff::Timestamp = me.started_at.as_ref().unwrap().parse().unwrap();
         assert!(started <= jiff::Timestamp::now());
+    }
+
+    #[test]
+    fn what_an_init_counts_is_told_of_the_process_that_it_was_counted_of() {
+        let listed = |inner| Listed { view: view(std::process::id() as i32, "w", None).unwrap().view, inner };
+        let counts = [ProcessIo { pid: 2, start_ticks: 7, bytes: IoBytes { read: 5, written: 0 } }];
+        let told = listed(Some((2, 7))).with_io(&counts);
+        assert_eq!((told.io_read_bytes, told.io_write_bytes), (Some(5), Some(0)));
+        for other in [Some((2, 8)), Some((3, 7)), None] {
+            assert_eq!(listed(other).with_io(&counts).io_read_bytes, None, "{other:?}");
+        }
     }
 
     #[test]
@@ -176,7 +226,7 @@ mod tests {
     fn descendants_are_the_workers_without_a_cgroup() {
         let mut child = crate::tests::forks::start(std::process::Command::new("sleep").arg("60"));
         let list = list(&no_cgroups(), &owner(std::process::id() as i32, None));
-        let seen = list.iter().any(|p| p.pid == child.id() as i32);
+        let seen = list.iter().any(|p| p.view.pid == child.id() as i32);
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(seen, "{list:?}");

@@ -1,0 +1,123 @@
+//! Limits in the terms of one host: its devices, page sizes, CPUs and memory.
+//!
+//! A policy is written for many hosts: more memory or CPUs than this one has is no error there, and bounds less than the host does. Who asks
+//! for so much by name is told, because a wish that means nothing is a mistake.
+
+use std::collections::BTreeMap;
+
+use super::Violation;
+use super::limits::at;
+use crate::explain::show;
+use crate::file::Policy;
+use crate::limit::{BlockLimits, PageLimits, RegionLimits};
+use crate::units::NumberList;
+use crate::{Enforce, HostFacts, LimitKey, LimitValue, Limits, NotInForce, WorkerRequest};
+
+/// Length of a period in microseconds: what `cpus` is a share of.
+const PERIOD_US: f64 = 100_000.0;
+
+/// The policy's limits with the host's names in them; those that the request replaces are left out.
+pub(super) fn in_its_names(
+    policy: &Policy,
+    request: &WorkerRequest,
+    facts: &HostFacts,
+    notes: &mut Vec<NotInForce>,
+) -> Result<Limits, Violation> {
+    let mut limits = Limits::new();
+    for (key, limit) in policy.limits.iter().filter(|(key, _)| !request.limits.contains_key(key)) {
+        match (named(*key, &limit.value, facts), limit.enforce) {
+            (Ok(value), enforce) => drop(limits.insert(*key, crate::PlannedLimit { value, enforce })),
+            (Err(why), Enforce::IfAvailable) => notes.push(NotInForce { setting: key.name().into(), why }),
+            (Err(why), Enforce::Required) => return Err(Violation::NotEnforceable { setting: key.name().into(), why }),
+        }
+    }
+    Ok(limits)
+}
+
+/// A value with the host's own names in it; the reason where it has no such thing. What can't be enforced at all keeps the names that it has.
+pub(super) fn named(key: LimitKey, value: &LimitValue, facts: &HostFacts) -> Result<LimitValue, String> {
+    let text = match value {
+        LimitValue::Text(text) if key.is_named() && !value.is_max() && !facts.unenforceable.contains_key(&key) => text,
+        _ => return Ok(value.clone()),
+    };
+    let bounds = match key {
+        LimitKey::IoMax => blocks(text, facts)?.to_string(),
+        LimitKey::Hugetlb => pages(text, facts)?.to_string(),
+        _ => regions(text, facts)?.to_string(),
+    };
+    Ok(LimitValue::Text(bounds))
+}
+
+fn blocks(text: &str, facts: &HostFacts) -> Result<BlockLimits, String> {
+    let given: BlockLimits = text.parse().map_err(|e: crate::InvalidNamed| e.problem)?;
+    let mut here = BTreeMap::new();
+    for (name, bounds) in given.0 {
+        let number = facts.block_devices.get(&name).ok_or_else(|| format!("this host has no block device {name}"))?;
+        if here.insert(number.clone(), bounds).is_some() {
+            return Err(format!("{name} is on the disk {number}, which another entry bounds already"));
+        }
+    }
+    Ok(BlockLimits(here))
+}
+
+fn pages(text: &str, facts: &HostFacts) -> Result<PageLimits, String> {
+    let given: PageLimits = text.parse().map_err(|e: crate::InvalidNamed| e.problem)?;
+    match given.0.keys().find(|size| !facts.huge_pages.contains(size)) {
+        Some(size) => {
+            let there = show::words(facts.huge_pages.iter().map(|size| show::size(*size)));
+            Err(format!("this host has no huge pages of {}; its sizes: {there}", show::size(*size)))
+        }
+        None => Ok(given),
+    }
+}
+
+fn regions(text: &str, facts: &HostFacts) -> Result<RegionLimits, String> {
+    let given: RegionLimits = text.parse().map_err(|e: crate::InvalidNamed| e.problem)?;
+    match given.0.keys().find(|name| !facts.dmem_regions.contains(*name)) {
+        Some(name) => Err(format!("this host has no region {name} of device memory; its regions: {}", show::words(&facts.dmem_regions))),
+        None => Ok(given),
+    }
+}
+
+/// What is asked for and is more than the whole host has.
+pub(super) fn check_size(key: LimitKey, value: &LimitValue, facts: &HostFacts) -> Result<(), Violation> {
+    let cpus = facts.host_cpus.parse::<NumberList>().map(|list| list.0.len()).unwrap_or_default();
+    let problem = match (key, value, facts.memory) {
+        (LimitKey::MemoryMax | LimitKey::MemoryHigh | LimitKey::MemoryLow, LimitValue::Count(bytes), Some(memory)) if *bytes > memory => {
+            format!("{} is more than this host has, {}", show::size(*bytes), show::size(memory))
+        }
+        (LimitKey::Cpus, LimitValue::Decimal(asked), _) if cpus > 0 && *asked > cpus as f64 => {
+            format!("{asked} is more than the CPUs of this host, {cpus}")
+        }
+        _ => return Ok(()),
+    };
+    Err(Violation::invalid(&at(key), problem))
+}
+
+/// Lists name what the host has.
+pub(super) fn check_lists(limits: &Limits, facts: &HostFacts) -> Result<(), Violation> {
+    for (key, there, what) in [(LimitKey::Cpuset, &facts.host_cpus, "CPUs"), (LimitKey::Mems, &facts.host_mems, "memory nodes")] {
+        let Some(LimitValue::Text(text)) = limits.get(&key).map(|l| &l.value) else { continue };
+        let (Ok(wanted), Ok(there)) = (text.parse::<NumberList>(), there.parse::<NumberList>()) else { continue };
+        let missing = wanted.without(&there);
+        if !missing.is_empty() {
+            let why = format!("this host has the {what} {there}, not {missing}");
+            return Err(Violation::NotEnforceable { setting: key.name().into(), why });
+        }
+    }
+    Ok(())
+}
+
+/// What is saved up is saved from a quota, and the kernel takes no more than one period's (sched_cfs_bandwidth in kernel/sched/core.c).
+pub(super) fn check_burst(limits: &Limits) -> Result<(), Violation> {
+    let Some(burst) = limits.get(&LimitKey::CpuBurst).and_then(|l| l.value.count()).filter(|burst| *burst > 0) else { return Ok(()) };
+    let quota = match limits.get(&LimitKey::Cpus).map(|l| &l.value) {
+        Some(LimitValue::Decimal(cpus)) => (cpus * PERIOD_US).round(),
+        _ => return Err(Violation::invalid(&at(LimitKey::CpuBurst), "there is nothing to save up without a limit cpus; set cpus, too")),
+    };
+    if burst as f64 > quota {
+        let most = show::limit(LimitKey::CpuBurst, &LimitValue::Count(quota as u64));
+        return Err(Violation::invalid(&at(LimitKey::CpuBurst), format!("it is more than cpus gives in a period of 100ms, {most}")));
+    }
+    Ok(())
+}

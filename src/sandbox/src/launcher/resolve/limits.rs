@@ -1,0 +1,79 @@
+//! What limits name, on this machine: block devices by path or number, and how much memory there is.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use rbee_hive_policy::{BlockLimits, LimitValue};
+
+/// Every block device that one of the limits names, with the number of its disk: bounds are a disk's, not a partition's. What this host lacks
+/// is left out.
+pub(in crate::launcher) fn block_devices<'a>(limits: impl Iterator<Item = &'a LimitValue>) -> BTreeMap<String, String> {
+    let named = limits.filter_map(|value| match value {
+        LimitValue::Text(text) => text.parse::<BlockLimits>().ok(),
+        _ => None,
+    });
+    let names = named.flat_map(|bounds| bounds.0.into_keys());
+    names.filter_map(|name| disk_of(&name, Path::new("/sys")).map(|disk| (name, disk))).collect()
+}
+
+fn disk_of(name: &str, sys: &Path) -> Option<String> {
+    let number = match name.starts_with("/dev/") {
+        true => number_of(Path::new(name))?,
+        false => name.to_owned(),
+    };
+    disk(&number, sys)
+}
+
+fn number_of(path: &Path) -> Option<String> {
+    let there = std::fs::metadata(path).ok().filter(|there| there.file_type().is_block_device())?;
+    Some(format!("{}:{}", rustix::fs::major(there.rdev()), rustix::fs::minor(there.rdev())))
+}
+
+/// The whole disk of a block device: its own number, or that of the directory above a partition's.
+fn disk(number: &str, sys: &Path) -> Option<String> {
+    let own = sys.join("dev/block").join(number).canonicalize().ok()?;
+    let whole = if own.join("partition").exists() { own.parent()? } else { &own };
+    Some(std::fs::read_to_string(whole.join("dev")).ok()?.trim().to_owned())
+}
+
+/// Bytes of memory of this machine.
+pub(in crate::launcher) fn memory() -> Option<u64> {
+    total(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn total(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_partition_is_bounded_by_its_disk() {
+        let t = tempfile::tempdir().unwrap();
+        let partition = t.path().join("devices/pci/vda/vda1");
+        fs::create_dir_all(&partition).unwrap();
+        fs::create_dir_all(t.path().join("dev/block")).unwrap();
+        fs::write(partition.join("partition"), "1\n").unwrap();
+        fs::write(partition.join("dev"), "254:1\n").unwrap();
+        fs::write(partition.with_file_name("dev"), "254:0\n").unwrap();
+        symlink(&partition, t.path().join("dev/block/254:1")).unwrap();
+        symlink(partition.parent().unwrap(), t.path().join("dev/block/254:0")).unwrap();
+        assert_eq!(disk("254:1", t.path()).as_deref(), Some("254:0"));
+        assert_eq!(disk("254:0", t.path()).as_deref(), Some("254:0"));
+        assert_eq!(disk("254:7", t.path()), None);
+    }
+
+    #[test]
+    fn what_is_no_block_device_has_no_number() {
+        assert_eq!(number_of(Path::new("/dev/null")), None);
+        assert_eq!(number_of(Path::new("/dev/no-such-disk")), None);
+        assert_eq!(total("MemTotal:       24683656 kB\nMemFree: 1 kB\n"), Some(24_683_656 * 1024));
+    }
+}

@@ -1,0 +1,111 @@
+//! What is kept of one worker between two samples: its reader, its last figures, its history.
+
+use std::sync::{Mutex, MutexGuard};
+
+use rbee_hive_sandbox::cgroup::LeafReader;
+use rbee_hive_sandbox::protocol::{IoBytes, Resources};
+
+use super::Sampler;
+use super::ring::Ring;
+use super::sample::{Reading, Sample};
+use crate::channel::lock;
+
+/// How old figures of a list may be, milliseconds.
+const RECENT_MS: u64 = 1000;
+
+/// How new figures have to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// Read for whoever asks.
+    Now,
+    /// At most a second old: one of many, as in a list.
+    Recent,
+}
+
+/// One worker's part of the sampler. It lives as long as the worker is listed.
+#[derive(Debug, Default)]
+pub(crate) struct Sampled(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    reader: Option<LeafReader>,
+    /// The last sample's, from which the next one's rates are worked out.
+    sampled: Option<Reading>,
+    /// The last ones that anybody read.
+    seen: Option<Reading>,
+    /// The last that its init has counted by process.
+    io: Option<(u64, IoBytes)>,
+    ring: Ring,
+}
+
+/// What a history is told from.
+pub(super) struct Kept {
+    pub(super) samples: Vec<Sample>,
+    /// The figures of the last one.
+    pub(super) last: Option<Resources>,
+}
+
+impl Sampled {
+    /// The figures of its leaf. Blocks: reads cgroup files.
+    pub(crate) fn figures(&self, sampler: &Sampler, (leaf, freshness): (&str, Freshness)) -> Resources {
+        let mut inner = lock(&self.0);
+        match inner.seen {
+            Some(seen) if freshness == Freshness::Recent && sampler.is_recent(seen.at_ms, RECENT_MS) => seen.resources,
+            _ => inner.read(sampler, leaf).resources,
+        }
+    }
+
+    /// What its init has counted a moment ago.
+    pub(crate) fn recent_io(&self, sampler: &Sampler) -> Option<IoBytes> {
+        lock(&self.0).io.filter(|(at_ms, _)| sampler.is_recent(*at_ms, RECENT_MS)).map(|(_, bytes)| bytes)
+    }
+
+    /// Keeps what its init has counted.
+    pub(crate) fn keep_io(&self, sampler: &Sampler, bytes: IoBytes) {
+        lock(&self.0).io = Some((sampler.now_ms(), bytes));
+    }
+
+    /// Takes a sample. Blocks: reads cgroup files.
+    pub(super) fn sample(&self, sampler: &Sampler, (leaf, memory_limit): (&str, Option<u64>)) {
+        let mut inner = lock(&self.0);
+        let now = inner.read(sampler, leaf);
+        if now.resources == Resources::default() {
+            // Gone between two looks, or not there yet: a gap.
+            inner.sampled = None;
+            return;
+        }
+        let sample = Sample::of(&now, inner.sampled.as_ref(), memory_limit);
+        inner.sampled = Some(now);
+        inner.ring.push(sample, sampler.slot_ms());
+    }
+
+    /// Gives its descriptors back; the history stays. Of a worker that has ended.
+    pub(crate) fn end(&self, sampler: &Sampler) {
+        let mut inner = lock(&self.0);
+        inner.reader = None;
+        inner.ring.coarsen(sampler.slot_ms());
+    }
+
+    /// Forgets everything. Of a worker that was deleted.
+    pub(crate) fn forget(&self) {
+        *lock(&self.0) = Inner::default();
+    }
+
+    /// Its samples later than `after_ms`.
+    pub(super) fn kept(&self, after_ms: Option<u64>) -> Kept {
+        let inner: MutexGuard<'_, Inner> = lock(&self.0);
+        Kept { samples: inner.ring.after(after_ms), last: inner.sampled.map(|reading| reading.resources) }
+    }
+}
+
+impl Inner {
+    fn read(&mut self, sampler: &Sampler, leaf: &str) -> Reading {
+        let reader = match &mut self.reader {
+            Some(reader) if reader.leaf() == leaf => reader,
+            other => other.insert(sampler.reader(leaf)),
+        };
+        let reading = Reading { at_ms: sampler.now_ms(), resources: reader.read() };
+        self.seen = Some(reading);
+        reading
+    }
+}

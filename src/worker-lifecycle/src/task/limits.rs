@@ -1,0 +1,30 @@
+//! Other limits of a running worker, shown.
+
+use rbee_hive_policy::LimitKey;
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::{InForce, Worker};
+use crate::{About, EventKind};
+
+impl Worker {
+    /// Shows limits that are in force already, and tells of them.
+    pub(super) fn show_limits(&mut self, now: InForce, changed: &[LimitKey], shown: oneshot::Sender<()>) {
+        self.view.send_modify(|view| {
+            view.generation += 1;
+            view.limits = now.limits.iter().map(|(key, limit)| (*key, limit.value.clone())).collect();
+            view.not_in_force = now.among(&view.not_in_force);
+        });
+        let (generation, limits) = {
+            let view = self.view.borrow();
+            (view.generation, view.limits.clone())
+        };
+        let names: Vec<&str> = changed.iter().map(|key| key.name()).collect();
+        self.story.tell("limits", "{} has other limits: {}", &[&self.id, &names.join(", ")]);
+        let data = json!({"limits": limits, "changed": names});
+        self.tools.events.tell(EventKind::Limits, About::worker(&self.id, generation), data);
+        (self.plan.limits, self.plan.not_in_force) = (now.limits, now.not_in_force);
+        // Whoever asked may have gone.
+        let _ = shown.send(());
+    }
+}
