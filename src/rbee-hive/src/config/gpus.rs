@@ -8,12 +8,14 @@ use serde::{Deserialize, Deserializer, de};
 
 /// More often would keep a driver busy.
 const SHORTEST: Duration = Duration::from_millis(100);
+/// Seldomer, a client's question would make a look of its own, and get to see faults that are told once.
+const LONGEST: Duration = Duration::from_secs(4);
 
 /// The table `[gpus]`. Times have units, such as `"2s"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct GpuConfig {
-    /// The time between two looks, at least 100 ms.
+    /// The time between two looks, 100 ms to 4 s.
     #[serde(deserialize_with = "interval")]
     pub(crate) watch_interval: Duration,
     /// How long an ended worker's memory may take to come back; after that the GPU is taken out of use.
@@ -45,7 +47,10 @@ fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error
 
 fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let asked = time(deserializer)?;
-    if asked >= SHORTEST { Ok(asked) } else { Err(de::Error::custom("watch_interval is too short: at least \"100ms\"")) }
+    match (SHORTEST..=LONGEST).contains(&asked) {
+        true => Ok(asked),
+        false => Err(de::Error::custom("watch_interval is not between \"100ms\" and \"4s\"")),
+    }
 }
 
 #[cfg(test)]
@@ -58,7 +63,14 @@ mod tests {
         assert_eq!(read("").unwrap(), GpuConfig::default());
         let all = read("watch_interval = \"500ms\"\nmemory_back = \"1min\"\nover_limit = \"0\"").unwrap();
         assert_eq!((all.watch_interval.as_millis(), all.memory_back.as_secs(), all.over_limit.as_secs()), (500, 60, 0));
-        for bad in ["watch_interval = \"99ms\"", "watch_interval = \"0\"", "memory_back = 30", "over_limit = \"-1s\"", "often = \"1s\""] {
+        for bad in [
+            "watch_interval = \"99ms\"",
+            "watch_interval = \"5s\"",
+            "watch_interval = \"0\"",
+            "memory_back = 30",
+            "over_limit = \"-1s\"",
+            "often = \"1s\"",
+        ] {
             assert!(read(bad).is_err(), "{bad} was accepted");
         }
     }

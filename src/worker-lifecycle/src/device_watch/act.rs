@@ -55,7 +55,7 @@ impl Watcher {
 
     fn exceeded(&self, handles: &[WorkerHandle], worker: &str, (gpu, used, limit): (u32, u64, u64)) {
         let Some(handle) = handles.iter().find(|h| h.id.as_str() == worker) else { return };
-        if handle.known.gpu_memory.get().is_none_or(|plan| plan.action == GpuMemoryAction::Warn) {
+        if handle.known.gpus.limit.get().is_none_or(|plan| plan.action == GpuMemoryAction::Warn) {
             return;
         }
         let text = format!("it is stopped: it still has {used} bytes on GPU-{gpu}, and its limit is {limit}");
@@ -94,7 +94,7 @@ impl Watcher {
         tracing::warn!(worker = %handle.id, "{text}");
         let generation = handle.view.borrow().generation;
         self.tools.events.tell(kind, About::worker(&handle.id, generation), data);
-        handle.known.add_incident(text);
+        handle.known.gpus.add_incident(text);
         // A task that is behind, or has ended, leaves its story without it: it stands in the events all the same.
         let _ = handle.commands.try_send(Command::Tell { text: text.to_owned() });
     }

@@ -83,7 +83,7 @@ impl Watcher {
         let usage = Usage::of(observation, &scene.owners);
         for handle in &handles {
             let gpus = scene::gpus(handle);
-            handle.known.set_gpu_memory(usage.total(handle.id.as_str(), &gpus));
+            handle.known.gpus.set_used(usage.total(handle.id.as_str(), &gpus));
         }
         self.leases.observed(observation);
         for finding in watch.step(observation, &scene) {

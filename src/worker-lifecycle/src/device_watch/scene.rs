@@ -41,7 +41,7 @@ impl Watcher {
         let (owners, ended) = looking.await.unwrap_or_default();
         let (holders, lent) = self.leases.held();
         let budgets = handles.iter().filter_map(|handle| {
-            let plan = handle.known.gpu_memory.get().filter(|plan| plan.enforced_by == Some(GpuMemoryEnforcer::Soft))?;
+            let plan = handle.known.gpus.limit.get().filter(|plan| plan.enforced_by == Some(GpuMemoryEnforcer::Soft))?;
             Some((handle.id.to_string(), Budget { limit: plan.limit_bytes, gpus: gpus(handle) }))
         });
         Scene { now, holders, lent, awaited: awaited.clone(), owners, ended, budgets: budgets.collect() }

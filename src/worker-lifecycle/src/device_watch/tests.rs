@@ -74,7 +74,7 @@ async fn a_gpu_is_free_again_when_its_memory_is_back_and_out_of_use_when_it_stay
     let (hive, driver) = Driver::hive();
     let pid = hive.spawn("w", "hold", "gpu").await.unwrap().pid.unwrap();
     driver.uses(9 * GIB, &[(pid, 9 * GIB)]);
-    eventually("its memory is not seen", || hive.spawner.registry().handle("w").unwrap().known.gpu_memory().used_bytes.is_some()).await;
+    eventually("its memory is not seen", || hive.spawner.registry().handle("w").unwrap().known.gpus.memory().used_bytes.is_some()).await;
     hive.stop("w", 0).await;
     assert_eq!(state(&hive)["state"], "releasing", "the driver has not given it back");
     assert_eq!(hive.spawn("v", "hold", "gpu").await.unwrap_err().kind, ErrorKind::DeviceBusy);
@@ -138,7 +138,7 @@ async fn a_stranger_is_told_and_keeps_a_free_gpu_from_who_does_not_name_it() {
     eventually("it is still there", || state(&hive)["foreign"] == json!([])).await;
     let pid = hive.spawn("w", "hold", "gpu").await.unwrap().pid.unwrap();
     driver.uses(GIB, &[(pid, GIB)]);
-    eventually("its memory is not seen", || hive.spawner.registry().handle("w").unwrap().known.gpu_memory().used_bytes == Some(GIB)).await;
+    eventually("its memory is not seen", || hive.spawner.registry().handle("w").unwrap().known.gpus.memory().used_bytes == Some(GIB)).await;
     assert_eq!(state(&hive)["foreign"], json!([]), "a worker is no stranger");
     driver.uses(0, &[]);
     hive.stop("w", 0).await;
@@ -166,10 +166,10 @@ async fn what_of_gpu_memory_is_known_and_held_is_in_the_status() {
     let memory = |used| {
         Some(GpuMemoryView { used_bytes: used, limit_bytes: Some(GIB), enforced_by: Some(rbee_hive_policy::GpuMemoryEnforcer::Soft) })
     };
-    eventually("a use is made up", || hive.spawner.registry().handle("w").unwrap().known.gpu_memory().used_bytes.is_none()).await;
+    eventually("a use is made up", || hive.spawner.registry().handle("w").unwrap().known.gpus.memory().used_bytes.is_none()).await;
     assert_eq!(hive.spawner.status(&id("w")).await.unwrap().gpu_memory, memory(None));
     driver.uses(0, &[]);
-    eventually("it is not seen", || hive.spawner.registry().handle("w").unwrap().known.gpu_memory().used_bytes == Some(0)).await;
+    eventually("it is not seen", || hive.spawner.registry().handle("w").unwrap().known.gpus.memory().used_bytes == Some(0)).await;
     hive.stop("w", 0).await;
     let on_cpu = hive.spawn("c", "hold", "bare").await.unwrap();
     assert_eq!(on_cpu.gpu_memory, None);

@@ -67,7 +67,7 @@ impl WorkerSpawner {
             None => None,
         };
         let updated = lock(&known.updated).clone();
-        Ok(Explanation { incidents: known.incidents(), ..explanation(view, (decision, &updated), version.as_deref()) })
+        Ok(Explanation { incidents: known.gpus.incidents(), ..explanation(view, (decision, &updated), version.as_deref()) })
     }
 
     /// Keeps the version of its policy that a worker has just been started under, while the file still says it.

@@ -57,7 +57,7 @@ impl WorkerSpawner {
             view.resources = handle.known.sampled.figures(&attached.tools.sampler, (leaf, freshness));
         }
         if view.devices.iter().any(|name| name.starts_with("GPU-")) {
-            view.gpu_memory = Some(handle.known.gpu_memory());
+            view.gpu_memory = Some(handle.known.gpus.memory());
         }
         view
     }

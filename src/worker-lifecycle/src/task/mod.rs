@@ -2,6 +2,7 @@
 
 mod end;
 mod freeze;
+mod gpus;
 mod handle;
 mod idle;
 mod limits;

@@ -185,10 +185,6 @@ fn text(name: &str) -> Option<&'static str> {
             "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnone = true\n[limits]\nmemory_max = \"1GiB\"\n\
              cpus = 1.0\n[request]\nmay_set = [\"limits\"]\n"
         }
-        "naps" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"freeze\"\n",
-        "shrinks" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"reclaim\"\n",
-        "leaves" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"stop\"\n",
-        "two" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\nmax_warm = 2\n",
         "gpu" => {
             "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnone = true\n[devices]\ngpus = \"leased\"\n"
         }
@@ -196,6 +192,10 @@ fn text(name: &str) -> Option<&'static str> {
             "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnone = true\n[devices]\ngpus = \"leased\"\n\
              gpu_memory_max = { value = \"1GiB\", enforce = \"if_available\" }\n"
         }
+        "naps" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"freeze\"\n",
+        "shrinks" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"reclaim\"\n",
+        "leaves" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"stop\"\n",
+        "two" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\nmax_warm = 2\n",
         "notify" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnotify = true\n",
         _ => return None,
     })
