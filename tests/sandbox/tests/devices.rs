@@ -31,7 +31,7 @@ nodes = ["/dev/full"]
 const PART: &str = "[[gpu.mig]]\ngpu_instance = 1\ncompute_instance = 0\nprofile = \"1g.10gb\"\nnodes = [\"/dev/zero\"]\n";
 
 fn device(hive: &Hive, id: &str) -> Value {
-    let all = hive.call("device_list", Value::Null);
+    let all = hive.call("device_list", json!({}));
     let one = all.as_array().and_then(|list| list.iter().find(|d| d["id"] == id)).cloned();
     one.unwrap_or_else(|| panic!("there is no {id}: {all}"))
 }
@@ -40,7 +40,7 @@ fn device(hive: &Hive, id: &str) -> Value {
 fn a_simulated_machine_is_shown_with_what_becomes_of_it_and_nothing_is_pinned_to_cpus_that_are_not_there() {
     require_root!();
     let hive = Hive::start(HiveOptions::default().devices(&format!("{MACHINE}memory_used = \"1GiB\"\n{PART}")));
-    let told = hive.call("device_topology", Value::Null);
+    let told = hive.call("device_topology", json!({}));
     assert!(told["notes"].to_string().contains("the NUMA nodes are simulated"), "{told}");
     assert_eq!(device(&hive, "CPU-7")["distances"], json!({"0": 32, "7": 10}));
     let (whole, part) = (device(&hive, "GPU-0"), device(&hive, "GPU-1"));
