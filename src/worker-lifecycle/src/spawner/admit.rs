@@ -76,7 +76,7 @@ impl WorkerSpawner {
         let (commands_in, mut commands) = task::commands();
         let handle =
             WorkerHandle { id: id.clone(), commands: commands_in, view: view.subscribe(), usage: Arc::default(), known: Arc::default() };
-        let line = Line { view: &view, commands: &mut commands, story: &story, handle: &handle };
+        let line = Line { view: (&view, &teller), commands: &mut commands, story: &story, handle: &handle };
         let Some(lease) = self.lease(attached, asked, line).await? else { return Ok(handle) };
         view.send_modify(|view| view.devices.clone_from(&lease.devices));
         self.registry.attach(id.as_str(), handle.clone());
