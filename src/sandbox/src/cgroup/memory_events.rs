@@ -2,7 +2,8 @@
 //!
 //! v2 counts in `memory.events` what happened in a group and below it, in `memory.events.local` what happened in the group itself. v1 has no
 //! such thing: `oom_kill` of `memory.oom_control` counts the group's own processes whoever's limit it was, `memory.failcnt` how often the
-//! group's own limit was reached.
+//! group's own limit was reached, which for memory and swap together (with no swap: the same limit) Linux 6.16 no longer counts. There
+//! the highest use tells.
 
 use super::counters::{self, Home};
 use super::leaf::WorkerLeaf;
@@ -19,8 +20,10 @@ pub(crate) struct MemoryEvents {
     pub(crate) own_ooms: Option<u64>,
     /// The same, with the groups below it.
     pub(crate) all_ooms: Option<u64>,
-    /// Times that the leaf's own limit was reached.
+    /// Times that the leaf's own limit was reached (v2).
     pub(crate) limit_hits: Option<u64>,
+    /// Whether the leaf's own limit was ever reached (v1).
+    pub(crate) at_limit: Option<bool>,
     /// Times that it was above `memory.high`.
     pub(crate) high: Option<u64>,
     /// Whether the kernel kills all of the leaf at once.
@@ -39,10 +42,10 @@ impl MemoryEvents {
     /// Who ran out, as far as counts tell; `None` where nothing was killed, or nothing tells.
     pub(crate) fn bound(&self) -> Option<OomBound> {
         self.kills.filter(|kills| *kills > 0)?;
-        match (self.own_ooms, self.all_ooms, self.limit_hits) {
-            (Some(1..), ..) | (None, _, Some(1..)) => Some(OomBound::Worker),
+        match (self.own_ooms, self.all_ooms, self.at_limit) {
+            (Some(1..), ..) | (None, _, Some(true)) => Some(OomBound::Worker),
             (Some(0), Some(1..), _) => Some(OomBound::Nested),
-            (Some(0), ..) | (None, _, Some(0)) => Some(OomBound::Host),
+            (Some(0), ..) | (None, _, Some(false)) => Some(OomBound::Host),
             (None, _, None) => None,
         }
     }
@@ -70,10 +73,8 @@ impl WorkerLeaf {
 
 fn collect(read: &dyn Fn(Home, &str) -> Option<String>) -> MemoryEvents {
     if let Some(control) = read(Home::V1("memory"), "memory.oom_control") {
-        let hits = |file| read(Home::V1("memory"), file).and_then(|text| counters::count(&text));
-        // Memory and swap together have a limit of their own.
-        let limit_hits = hits("memory.failcnt").map(|n| n.saturating_add(hits("memory.memsw.failcnt").unwrap_or(0)));
-        return MemoryEvents { kills: counters::keyed(&control, "oom_kill"), limit_hits, ..MemoryEvents::default() };
+        let at_limit = v1_at_limit(&|file| read(Home::V1("memory"), file).and_then(|text| counters::count(&text)));
+        return MemoryEvents { kills: counters::keyed(&control, "oom_kill"), at_limit, ..MemoryEvents::default() };
     }
     let all = read(Home::V2, "memory.events").unwrap_or_default();
     let own = read(Home::V2, "memory.events.local").unwrap_or_default();
@@ -83,8 +84,24 @@ fn collect(read: &dyn Fn(Home, &str) -> Option<String>) -> MemoryEvents {
         own_ooms: counters::keyed(&own, "oom"),
         all_ooms: counters::keyed(&all, "oom"),
         limit_hits: counters::keyed(&own, "max"),
+        at_limit: None,
         high: counters::keyed(&own, "high"),
         group: read(Home::V2, "memory.oom.group").and_then(|text| counters::count(&text)),
+    }
+}
+
+/// Whether memory, or memory and swap together, have come to their limit; `None` where that can't be told.
+fn v1_at_limit(number: &dyn Fn(&str) -> Option<u64>) -> Option<bool> {
+    /// What one allocation may ask for at once: the highest use stays below the limit by less.
+    const STEP: u64 = 2 << 20;
+    let reached = |kind: &str| {
+        let [failed, most, limit] = ["failcnt", "max_usage_in_bytes", "limit_in_bytes"].map(|file| number(&format!("memory.{kind}{file}")));
+        let near = most.zip(limit).map(|(most, limit)| most >= limit.saturating_sub(STEP));
+        if failed.is_some_and(|times| times > 0) { Some(true) } else { near }
+    };
+    match (reached(""), reached("memsw.")) {
+        (Some(true), _) | (_, Some(true)) => Some(true),
+        (memory, _) => memory,
     }
 }
 
@@ -118,15 +135,20 @@ mod tests {
 
     #[test]
     fn v1_tells_a_limit_that_was_never_reached() {
-        let v1 = |failcnt: &str| {
-            let failcnt = failcnt.to_owned();
+        let v1 = |figures: &'static [(&str, &str)]| {
             collect(&move |home, file| match (home, file) {
                 (Home::V1("memory"), "memory.oom_control") => Some("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n".into()),
-                (Home::V1("memory"), "memory.failcnt") => Some(failcnt.clone()),
+                (Home::V1("memory"), file) => figures.iter().find(|(name, _)| *name == file).map(|(_, text)| (*text).to_owned()),
                 _ => None,
             })
         };
-        assert_eq!((v1("0\n").bound(), v1("7\n").bound()), (Some(OomBound::Host), Some(OomBound::Worker)));
-        assert_eq!((v1("").bound(), v1("").kills), (None, Some(1)));
+        const LIMIT: (&str, &str) = ("memory.limit_in_bytes", "67108864\n");
+        const NEVER: (&str, &str) = ("memory.failcnt", "0\n");
+        let host = v1(&[NEVER, LIMIT, ("memory.max_usage_in_bytes", "20000000\n")]);
+        let own = v1(&[("memory.failcnt", "7\n"), LIMIT, ("memory.max_usage_in_bytes", "67108864\n")]);
+        assert_eq!((host.bound(), own.bound()), (Some(OomBound::Host), Some(OomBound::Worker)));
+        let uncounted = v1(&[NEVER, LIMIT, ("memory.max_usage_in_bytes", "67104768\n")]);
+        assert_eq!(uncounted.bound(), Some(OomBound::Worker), "with no swap to have, the limit that is reached is not counted");
+        assert_eq!((v1(&[]).bound(), v1(&[]).kills), (None, Some(1)));
     }
 }

@@ -183,8 +183,8 @@ mod tests {
         log.note(Said::Killed { pid: MAIN, name: "m".into(), memory: 1 });
         assert_eq!(found(&evidence(MainEnd::Killed, 1, Some(&log))).and_then(|f| f.1), Some(OomBound::Host));
         let unlogged = |counters| judge(&Evidence { counters, ..evidence(MainEnd::Killed, 1, None) }).and_then(|f| f.bound);
-        assert_eq!(unlogged(MemoryEvents { limit_hits: Some(0), ..counted(1) }), Some(OomBound::Host), "the limit was never reached");
-        assert_eq!(unlogged(MemoryEvents { limit_hits: Some(9), ..counted(1) }), Some(OomBound::Worker));
+        assert_eq!(unlogged(MemoryEvents { at_limit: Some(false), ..counted(1) }), Some(OomBound::Host), "the limit was never reached");
+        assert_eq!(unlogged(MemoryEvents { at_limit: Some(true), ..counted(1) }), Some(OomBound::Worker));
     }
 
     proptest! {
