@@ -7,11 +7,11 @@
 mod client;
 mod wire;
 
-pub use client::{Client, ClientError, Deadline, Endpoint, InvalidEndpoint, MAX_ANSWER_BYTES};
+pub use client::{Client, ClientError, Deadline, Endpoint, EventStream, InvalidEndpoint, MAX_ANSWER_BYTES};
 pub use wire::{
-    BelowUse, Cgroup, Device, DeviceMount, DevicePart, DeviceProcess, ErrorData, ExplainedLimit, Exposure, ExposurePoint, HiveCgroup,
-    HiveInfo, HostFeature, JudgedAs, JudgedSetting, KnownVerdict, LimitValue, LogLine, LogPage, MemoryEvents, MemoryKinds, NotInForce,
-    PageFaults, PolicyCheck, PolicyExplanation, PolicyFinding, PolicyInfo, PolicyJudgement, PolicyScore, PolicySetting, PolicyText,
-    Pressure, Process, Resources, RpcError, SpawnParams, SpawnWait, Stall, Stalls, Throttled, Topology, Unmeasured, Verdict, VerdictKind,
-    Verified, WaitFor, Worker, WorkerExplanation, WorkerHistory,
+    BelowUse, Cgroup, Device, DeviceMount, DevicePart, DeviceProcess, ErrorData, Event, EventEnd, EventQuery, ExplainedLimit, Exposure,
+    ExposurePoint, GpuMemory, HiveCgroup, HiveInfo, HostFeature, Incident, JudgedAs, JudgedSetting, KnownVerdict, Lease, LeaseParams,
+    LimitValue, LogLine, LogPage, MemoryEvents, MemoryKinds, NotInForce, PageFaults, PolicyCheck, PolicyExplanation, PolicyFinding,
+    PolicyInfo, PolicyJudgement, PolicyScore, PolicySetting, PolicyText, Pressure, Process, Resources, RpcError, SpawnParams, SpawnWait,
+    Stall, Stalls, Throttled, Topology, Unmeasured, Verdict, VerdictKind, Verified, WaitFor, Worker, WorkerExplanation, WorkerHistory,
 };

@@ -14,13 +14,20 @@ mod observer;
 mod simulation;
 mod spec;
 mod view;
+mod watch;
+mod xid;
 
-pub use grant::{Grant, GrantError};
+pub use grant::{Grant, GrantError, Near};
 pub use inventory::{DriverMount, Gpu, Inventory, Mig, NumaNode, NvmlHelperError, Vendor, nvml_helper_main};
-pub use lease::{GpuDemand, LeaseError, LeaseTable};
+pub use lease::{
+    Asked, GpuDemand, GpuState, Holder, Lease, LeaseError, LeaseRequest, LeaseTable, LeaseView, MAX_EXTERNAL, MAX_WAITING, Obstacle, Proof,
+    Releasing, Served, Share, Terms, Ticket, Why,
+};
 pub use node::{DeviceNumbers, NodeError, NodeKind};
 pub use observation::{GpuObservation, GpuProcess, Observation, Xid};
 pub use observer::{KernelLog, LoggedXid, Observer, ObserverCache};
 pub use simulation::SimulationError;
-pub use spec::{DeviceSpec, InvalidDevice};
+pub use spec::{DeviceSpec, DeviceWish, GpuName, InvalidDevice, WhenBusy};
 pub use view::{DeviceView, Topology};
+pub use watch::{Awaited, Budget, Finding, Patience, Scene, Usage, Watch};
+pub use xid::{XidClass, xid};

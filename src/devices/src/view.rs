@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{DriverMount, Gpu, GpuObservation, GpuProcess, Inventory, LeaseTable, Mig, NumaNode, Observation, Vendor};
+use crate::{
+    DriverMount, Gpu, GpuObservation, GpuProcess, GpuState, Inventory, Lease, LeaseTable, LeaseView, Mig, NumaNode, Observation, Proof,
+    Vendor,
+};
 
 /// One line of `device_list`. What is not known, or does not apply, is `None` or empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -55,8 +58,20 @@ pub struct DeviceView {
     pub processes: Option<Vec<GpuProcess>>,
     /// Why it does not answer; `None` where it does, or was not asked.
     pub silent: Option<String>,
-    /// Who holds it.
+    /// Who holds it, comma-joined.
     pub lease: Option<String>,
+    /// How a GPU stands; `None` for CPUs, which nobody holds.
+    pub state: Option<GpuState>,
+    /// Why it is not given out.
+    pub state_reason: Option<String>,
+    /// Its leases.
+    pub leases: Vec<LeaseView>,
+    /// Bytes that are neither leased nor, as far as is known, in use.
+    pub memory_free_bytes: Option<u64>,
+    /// Whether the last holder's memory was seen to be back; `None` where there was no holder.
+    pub last_release: Option<Proof>,
+    /// Processes on it that are no worker's.
+    pub foreign: Vec<i32>,
 }
 
 /// Everything about this host's devices.
@@ -80,8 +95,17 @@ impl Inventory {
     pub fn topology(&self, leases: &LeaseTable, seen: &Observation) -> Topology {
         let cpus = self.nodes.iter().map(|n| self.cpu_view(n));
         let gpus = self.gpus.iter().map(|g| {
-            let lease = leases.holder(g.index).map(str::to_owned);
-            DeviceView { lease, ..gpu_view(g, seen.gpus.get(&g.index)) }
+            let (state, reason) = leases.state(g);
+            DeviceView {
+                lease: leases.holder(g.index),
+                state: Some(state),
+                state_reason: reason.map(str::to_owned),
+                leases: leases.on(g.index).map(Lease::view).collect(),
+                memory_free_bytes: leases.free_bytes(g),
+                last_release: leases.last_release(g.index),
+                foreign: leases.foreign(g.index).collect(),
+                ..gpu_view(g, seen.gpus.get(&g.index))
+            }
         });
         Topology { devices: cpus.chain(gpus).collect(), notes: self.notes.clone(), source: self.source.clone() }
     }
@@ -131,14 +155,15 @@ fn gpu_view(gpu: &Gpu, seen: Option<&GpuObservation>) -> DeviceView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DeviceSpec, GpuDemand};
+    use crate::{DeviceSpec, Holder, LeaseRequest, Terms};
 
     #[test]
     fn every_device_is_listed_with_its_holder() {
         let text =
             "[[gpu]]\nindex = 0\nvendor = \"amd\"\nmemory = \"2GiB\"\nnodes = [\"/dev/full\"]\n[[gpu]]\nindex = 1\nvendor = \"amd\"\n";
         let (host, mut table) = (Inventory::from_simulation(text, "d.toml").unwrap(), LeaseTable::default());
-        table.acquire(&host, "w1", (&DeviceSpec::Gpus(vec![1]), GpuDemand::Leased)).unwrap();
+        let request = LeaseRequest { holder: Holder::Worker("w1".into()), spec: DeviceSpec::Gpus(vec![1]), terms: Terms::unbounded() };
+        table.acquire(&host, &request).unwrap();
         let views = serde_json::to_value(host.views(&table)).unwrap();
         let list = views.as_array().unwrap();
         assert_eq!((list[0]["id"].as_str(), list[0]["kind"].as_str()), (Some("CPU-0"), Some("cpu")));
@@ -152,6 +177,9 @@ mod tests {
             (gpus[1]["id"].as_str(), gpus[1]["lease"].as_str(), gpus[1]["vendor"].as_str()),
             (Some("GPU-1"), Some("w1"), Some("amd"))
         );
+        assert_eq!((gpus[0]["state"].as_str(), gpus[1]["state"].as_str()), (Some("free"), Some("leased")));
+        assert_eq!((&gpus[1]["leases"][0]["lease_id"], &gpus[1]["leases"][0]["share"]), (&"lease:1".into(), &"exclusive".into()));
+        assert_eq!((&gpus[0]["memory_free_bytes"], &gpus[1]["memory_free_bytes"]), (&(2u64 << 30).into(), &serde_json::Value::Null));
     }
 
     #[test]

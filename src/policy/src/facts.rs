@@ -49,6 +49,12 @@ pub struct HostFacts {
     pub cpuset: Option<String>,
     /// NUMA nodes of the lease, in list format.
     pub mems: Option<String>,
+    /// Leased GPUs that nothing can be placed next to, each with why.
+    pub nowhere_near: Vec<String>,
+    /// Why no cgroup limits the memory of the leased GPUs, one clause.
+    pub no_dmem: String,
+    /// Whether somebody accounts GPU memory by process, and why not.
+    pub gpu_memory_watched: Ability,
     /// CPUs that are online, in list format.
     pub host_cpus: String,
     /// Whether an ordinary user starts it, with its own uid as the only one that there is.

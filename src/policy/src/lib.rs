@@ -12,6 +12,7 @@ pub mod exposure;
 mod facts;
 mod file;
 mod id;
+mod idle;
 pub mod learn;
 mod limit;
 mod oom;
@@ -24,19 +25,21 @@ pub mod units;
 pub use compile::{PLAN_VERSION, Violation, compile, update};
 pub use facts::{Ability, HostFacts};
 pub use file::{
-    CredentialsSection, DevicesSection, EnvironmentSection, FilesystemSection, Gpus, GrantedCapability, LandlockMode, LandlockSection,
-    ListedNode, ListedPath, MaySet, Policy, PolicyError, ProcessSection, ReadinessSection, RequestSection, RestartSection, RestartWhen,
-    SeccompSection, Setting, WorkerSection,
+    Affinity, CredentialsSection, DevicesSection, EnvironmentSection, FilesystemSection, GpuMemoryAction, GpuShare, Gpus,
+    GrantedCapability, LandlockMode, LandlockSection, ListedNode, ListedPath, MaySet, Mps, Policy, PolicyError, ProcessSection,
+    ReadinessSection, RequestSection, RestartSection, RestartWhen, SeccompSection, Setting, WorkerSection,
 };
 pub use id::{InvalidWorkerId, WorkerId};
+pub use idle::{IdleAction, IdlePlan};
 pub use limit::{BlockLimits, InvalidLimit, InvalidNamed, IoBounds, LimitKey, LimitValue, Limits, PageLimits, PlannedLimit, RegionLimits};
 pub use oom::{InvalidTrigger, OnOom, PressurePlan, StallTrigger};
 pub use origin::{Origin, Origins, Traced};
 pub use plan::{
-    Bind, BindSource, Credentials, DeviceAccess, DeviceKind, DeviceNode, Enforce, Ids, IoClass, LandlockPlan, NetworkMode, NotInForce,
-    NumaMode, NumaPlan, OnDrift, OnHiveExit, ProcessPlan, Readiness, RootDirectory, SandboxPlan, Scheduler, StopPlan, TmpNodes, VerifyPlan,
+    Bind, BindSource, Credentials, DeviceAccess, DeviceKind, DeviceNode, Enforce, GpuMemoryEnforcer, GpuMemoryPlan, Ids, IoClass,
+    LandlockPlan, NetworkMode, NotInForce, NumaMode, NumaPlan, OnDrift, OnHiveExit, ProcessPlan, Readiness, RootDirectory, SandboxPlan,
+    Scheduler, StopPlan, TmpNodes, VerifyPlan,
 };
-pub use request::{Command, WorkerRequest};
+pub use request::{Command, GpuLease, WorkerRequest};
 pub use seccomp::{Allow, Condition, Errno, Refuse, SeccompProfile, call_name, call_number, newest_call};
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::file::GpuMemoryAction;
 use crate::learn::WatchPlan;
 use crate::oom::{OnOom, PressurePlan};
-use crate::{Limits, WorkerId};
+use crate::{GpuLease, IdlePlan, Limits, WorkerId};
 
 /// Whether a setting must be in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,6 +149,25 @@ pub struct DeviceNode {
     pub minor: u32,
     /// What the device policy allows.
     pub access: DeviceAccess,
+}
+
+/// Most memory of each of a worker's GPUs, and what holds it to that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuMemoryPlan {
+    /// Bytes on each GPU.
+    pub limit_bytes: u64,
+    /// What happens where it is only watched.
+    pub action: GpuMemoryAction,
+    /// What holds it; `None`: nothing.
+    pub enforced_by: Option<GpuMemoryEnforcer>,
+}
+
+/// What holds a worker to its GPU memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GpuMemoryEnforcer {
+    /// Accounting by process: it is told, and stopped if it stays over.
+    Soft,
 }
 
 /// Whether device nodes made in `/tmp` can be opened as far as the mount is concerned.
@@ -312,6 +332,12 @@ pub struct SandboxPlan {
     pub devices: Vec<DeviceNode>,
     /// Leased devices by name.
     pub leased: Vec<String>,
+    /// The lease on its GPUs, if it has any and they were leased for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<GpuLease>,
+    /// The limit of GPU memory; `None` without one, and without a GPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_memory: Option<GpuMemoryPlan>,
     /// The network.
     pub network: NetworkMode,
     /// Limits to set.
@@ -353,6 +379,9 @@ pub struct SandboxPlan {
     /// When it is told to be short of memory.
     #[serde(default)]
     pub pressure: PressurePlan,
+    /// When it is idle, and what follows.
+    #[serde(default)]
+    pub idle: IdlePlan,
     /// What the policy asks for and the host (or this version) does not enforce.
     pub not_in_force: Vec<NotInForce>,
     /// Set by the launcher of a `policy learn`, and by nothing else: what the worker does is watched.

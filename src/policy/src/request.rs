@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{LimitKey, LimitValue, WorkerId};
+use crate::{GpuShare, LimitKey, LimitValue, WorkerId};
 
 /// What runs in the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,16 @@ pub enum Command {
     },
 }
 
+/// The lease on a worker's GPUs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GpuLease {
+    /// Its id, `lease:<number>`.
+    pub id: String,
+    /// How much of each GPU: no more than the policy gives.
+    pub share: GpuShare,
+}
+
 /// A request to start one worker. Holds wishes only: every path, uid and device number is resolved by the launcher.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +46,9 @@ pub struct WorkerRequest {
     pub command: Command,
     /// Leased devices by canonical name: `["CPU-0"]` or `["GPU-0", "GPU-1"]`; never empty.
     pub devices: Vec<String>,
+    /// The lease on its GPUs; without one it has what the policy gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<GpuLease>,
     /// Environment asked for (needs `may_set` "env").
     pub env: BTreeMap<String, String>,
     /// Limits asked for, already in the kernel's units (needs `may_set` "limits").

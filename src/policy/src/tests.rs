@@ -16,6 +16,7 @@ fn request() -> WorkerRequest {
         policy: "test".into(),
         command: Command::Worker { model: "m".into(), args: vec![] },
         devices: vec!["CPU-0".into()],
+        lease: None,
         env: BTreeMap::new(),
         limits: BTreeMap::new(),
         port: Some(9100),
@@ -56,6 +57,7 @@ fn the_default_policy_is_the_documented_one() {
     assert_eq!((policy.filesystem.tmp_size, policy.filesystem.shm_size, policy.process.umask), (64 << 20, 64 << 20, 0o022));
     assert_eq!(policy.verify, VerifyPlan { interval_ms: 30_000, on_drift: OnDrift::Report });
     assert_eq!((policy.worker.on_oom, policy.pressure), (OnOom::Continue, PressurePlan::default()));
+    assert_eq!(policy.idle, IdlePlan::default());
     assert!(policy.takes_port());
 }
 
@@ -99,6 +101,13 @@ fn contradictions_and_missing_reasons_are_refused() {
         "[process]\noom_score_adj = -1",
         "[verify]\ninterval = \"500ms\"",
         "[verify]\ninterval = 30",
+        "[idle]\nafter = \"500ms\"",
+        "[idle]\naction = \"freeze\"",
+        "[idle]\nafter = \"0\"\naction = \"stop\"",
+        "[idle]\nmax_warm = 2",
+        "[idle]\nafter = \"1min\"\nmax_warm = 0",
+        "[idle]\nafter = \"1min\"\naction = \"sleep\"",
+        "[idle]\nafter = \"1min\"\naction = \"freeze\"\n[network]\nmode = \"host\"",
         "[verify]\non_drift = \"restart\"",
         "[pressure]\nmemory = \"3s/2s\"",
         "[pressure]\nmemory = \"150ms/1s\"",
@@ -372,4 +381,15 @@ fn on_oom_kill_asks_the_kernel_for_the_group_and_no_pressure_can_be_told_off() {
         .collect();
     let read: crate::SandboxPlan = serde_json::from_value(old.into()).unwrap();
     assert_eq!((read.on_oom, read.pressure), (OnOom::Continue, PressurePlan::default()), "an older plan means what it meant");
+}
+
+#[test]
+fn what_is_done_to_idle_workers_reaches_the_plan_and_a_freeze_needs_who_wakes() {
+    let policy = parse("[worker]\nbinary = \"x\"\n[idle]\nafter = \"10min\"\naction = \"freeze\"\nmax_warm = 2").unwrap();
+    let idle = IdlePlan { after_ms: Some(600_000), action: IdleAction::Freeze, max_warm: Some(2) };
+    assert_eq!((policy.idle, compile(&policy, &request(), &facts()).unwrap().idle), (idle, idle));
+    let host = "[worker]\nbinary = \"x\"\n[network]\nmode = \"host\"\n[idle]\nafter = \"1s\"\naction = ";
+    assert!(parse(&format!("{host}\"freeze\"")).is_err() && parse(&format!("{host}\"stop\"")).is_ok());
+    let never = "[worker]\nbinary = \"x\"\n[idle]\nafter = \"0\"";
+    assert_eq!(parse(never).unwrap().idle, IdlePlan::default());
 }

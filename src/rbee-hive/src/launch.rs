@@ -11,16 +11,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rbee_hive_devices::{DeviceSpec, GpuDemand, Inventory, KernelLog, LeaseTable, Observer, ObserverCache};
+use rbee_hive_devices::{
+    DeviceSpec, GpuDemand, Holder, Inventory, KernelLog, LeaseRequest, LeaseTable, Observation, Observer, ObserverCache, Terms,
+};
 use rbee_hive_policy::{Command, LimitKey, WorkerId, WorkerRequest};
 use rbee_hive_sandbox::launcher::{self as sandbox_launcher, HiveChannel, LauncherOptions, Purpose};
 use rbee_hive_sandbox::protocol::{CgroupFacts, HostFeature, Judgement, ToLauncher};
 use rbee_hive_sandbox::run::{RunOptions, RunOutcome, report_not_made, run};
-use rbee_hive_worker_lifecycle::{LauncherClient, SpawnerOptions, WorkerRegistry, WorkerSpawner};
+use rbee_hive_worker_lifecycle::{DeviceWatch, LauncherClient, SpawnerOptions, WorkerRegistry, WorkerSpawner};
 use sha2::{Digest as _, Sha256};
 
 use crate::args::{LauncherArgs, LogFormat, PlaceArgs, RunArgs};
-use crate::config::{self, Config, PortRange};
+use crate::config::{self, Config, GpuConfig, PortRange};
 
 /// How long the NVML helper may take before its driver counts as hung.
 const NVML_DEADLINE: Duration = Duration::from_secs(10);
@@ -108,6 +110,10 @@ pub(crate) struct SpawnerStart {
     pub(crate) sample_interval: Duration,
     /// The inventory, read before privileges were dropped.
     pub(crate) inventory: Inventory,
+    /// How GPUs are watched.
+    pub(crate) gpus: GpuConfig,
+    /// The hive's own directory, opened before privileges were dropped.
+    pub(crate) records: OwnedFd,
 }
 
 /// Who looks at the GPUs of `inventory`. Opens the kernel's log, which only root may read on most hosts: before privileges are dropped.
@@ -121,11 +127,22 @@ fn nvml_helper_command() -> Vec<OsString> {
 }
 
 /// Makes the spawner over a launcher. Called inside the runtime.
-pub(crate) fn attach_spawner(start: SpawnerStart, narrator: rbee_hive_narration::Narrator) -> anyhow::Result<Arc<WorkerSpawner>> {
-    let SpawnerStart { launcher, log_dir, ports, max_workers, sample_interval, inventory } = start;
+pub(crate) fn attach_spawner(
+    start: SpawnerStart,
+    observer: &Arc<ObserverCache>,
+    narrator: rbee_hive_narration::Narrator,
+) -> anyhow::Result<Arc<WorkerSpawner>> {
+    let SpawnerStart { launcher, log_dir, ports, max_workers, sample_interval, inventory, gpus, records } = start;
+    let observer = Arc::clone(observer);
+    let watch = DeviceWatch {
+        observe: Arc::new(move || Observation::clone(&observer.look())),
+        interval: gpus.watch_interval,
+        patience: gpus.patience(),
+    };
     let client = LauncherClient::attach(launcher.channel, launcher.child, launcher.cgroup).context("attach the launcher")?;
     let registry = Arc::new(WorkerRegistry::with_ports(ports));
-    let options = SpawnerOptions { inventory, narrator, logs: log_dir, max_workers, sample_interval };
+    let options =
+        SpawnerOptions { inventory, narrator, logs: log_dir, max_workers, sample_interval, devices: Some(watch), records: Some(records) };
     Ok(WorkerSpawner::attach(registry, client, options))
 }
 
@@ -298,15 +315,17 @@ fn run_request(args: &RunArgs, pid: u32) -> anyhow::Result<WorkerRequest> {
     let limits = args.limits.iter().map(|l| LimitKey::parse_assignment(l)).collect::<Result<_, _>>()?;
     let spec = args.device.as_deref().map_or(Ok(DeviceSpec::AnyCpu), DeviceSpec::parse_text)?;
     // The launcher decides; this only turns a spelling into names.
-    let demand = if matches!(spec, DeviceSpec::Gpus(_) | DeviceSpec::GpuUuids(_)) { GpuDemand::Leased } else { GpuDemand::None };
+    let demand = if spec == DeviceSpec::Auto { GpuDemand::None } else { GpuDemand::Leased };
     let inventory = args.places.devices.as_deref().map_or_else(|| Ok(Inventory::probe()), |d| inventory(Some(d)))?;
-    let devices = LeaseTable::default().acquire(&inventory, "run", (&spec, demand))?;
+    let ask = LeaseRequest { holder: Holder::External("run".into()), spec, terms: Terms { demand, ..Terms::unbounded() } };
+    let devices = LeaseTable::default().acquire(&inventory, &ask)?.devices;
     let name = if is_file(&args.policy) { "file".to_owned() } else { args.policy.clone() };
     Ok(WorkerRequest {
         worker_id: WorkerId::parse(&format!("run-{pid}"))?,
         policy: name,
         command: Command::Run { argv: args.command.iter().map(utf8).collect::<anyhow::Result<_>>()? },
         devices,
+        lease: None,
         env: BTreeMap::new(),
         limits,
         port: None,

@@ -25,6 +25,8 @@ enum Answer {
     Inside(Box<Inside>),
     Io(Option<IoBytes>),
     ProcessIo(Vec<ProcessIo>),
+    Settled,
+    Reclaimed(Option<u64>),
 }
 
 /// What an init says by itself, with its descriptors.
@@ -108,10 +110,42 @@ impl InitLink {
         }
     }
 
+    /// Lets the worker's processes stand still; they do when this returns.
+    ///
+    /// Errors: as [`InitLink::ask`]; see [`FromInit::NotDone`] for what its errno means. Where the answer stays out, they may stand still.
+    pub(crate) async fn freeze(&self) -> io::Result<()> {
+        settled(self.answer(|seq| ToInit::Freeze { seq }).await?)
+    }
+
+    /// Lets them run again.
+    ///
+    /// Errors: as [`InitLink::ask`].
+    pub(crate) async fn thaw(&self) -> io::Result<()> {
+        settled(self.answer(|seq| ToInit::Thaw { seq }).await?)
+    }
+
+    /// Takes memory back from the worker's cgroup; bytes, where they are counted.
+    ///
+    /// Errors: as [`InitLink::ask`].
+    pub(crate) async fn reclaim(&self) -> io::Result<Option<u64>> {
+        match self.answer(|seq| ToInit::Reclaim { seq }).await? {
+            Answer::Reclaimed(bytes) => Ok(bytes),
+            other => settled(other).map(|()| None),
+        }
+    }
+
     async fn answer(&self, request: impl FnOnce(u64) -> ToInit) -> io::Result<Answer> {
         let expected = self.answers.expect();
         self.send(&request(expected.seq)).await?;
         timeout(PATIENCE, expected.get()).await?.ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+fn settled(answer: Answer) -> io::Result<()> {
+    match answer {
+        Answer::Settled => Ok(()),
+        Answer::Failed(errno) => Err(io::Error::from_raw_os_error(errno)),
+        _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 
@@ -124,6 +158,9 @@ async fn listen(link: Arc<InitLink>, events: mpsc::Sender<Event>) {
             Heard::Message(FromInit::ConnectFailed { seq, errno }, _) => link.answers.give(seq, Answer::Failed(errno)),
             Heard::Message(FromInit::Made { seq, made }, _) => link.answers.give(seq, Answer::Made(made)),
             Heard::Message(FromInit::Inspected { seq, inside }, _) => link.answers.give(seq, Answer::Inside(inside)),
+            Heard::Message(FromInit::NotDone { seq, errno }, _) => link.answers.give(seq, Answer::Failed(errno)),
+            Heard::Message(FromInit::Settled { seq }, _) => link.answers.give(seq, Answer::Settled),
+            Heard::Message(FromInit::Reclaimed { seq, bytes }, _) => link.answers.give(seq, Answer::Reclaimed(bytes)),
             Heard::Message(FromInit::Io { seq, bytes }, _) => link.answers.give(seq, Answer::Io(bytes)),
             Heard::Message(FromInit::ProcessIo { seq, processes }, _) => link.answers.give(seq, Answer::ProcessIo(processes)),
             Heard::Message(event, fds) => {

@@ -9,11 +9,14 @@
 #![forbid(unsafe_code)]
 
 mod channel;
+mod device_watch;
 mod error;
 mod events;
 mod explanation;
+mod idle;
 mod init_link;
 mod launcher;
+mod leases;
 mod logs;
 mod params;
 mod processes;
@@ -29,12 +32,16 @@ mod tests;
 mod verifier;
 mod view;
 
+pub use device_watch::{DeviceWatch, Observe, Patience};
 pub use error::{ErrorKind, LifecycleError};
-pub use events::{About, EventHub, EventKind, HiveEvent};
+pub use events::{About, EventHub, EventKind, Feed, Filter, HiveEvent};
 pub use explanation::{Explanation, LimitOrigin, LimitView, PolicyExplanation};
 pub use launcher::LauncherClient;
-pub use params::{SpawnParams, WaitFor};
+pub use leases::{ExternalLease, LeaseLife};
+pub use params::{ClientGone, SpawnParams, WaitFor};
 pub use registry::{NoFreePort, PortLease, RegistryError, WorkerEntry, WorkerRegistry, WorkerStatus};
 pub use sampling::{HistoryRange, WorkerHistory};
 pub use spawner::{SpawnerOptions, WorkerSpawner};
-pub use view::{CgroupView, LogLine, LogPage, ProcessView, VerdictView, VerifiedView, WorkerFilter, WorkerState, WorkerView};
+pub use view::{
+    CgroupView, GpuMemoryView, Incident, LogLine, LogPage, ProcessView, VerdictView, VerifiedView, WorkerFilter, WorkerState, WorkerView,
+};

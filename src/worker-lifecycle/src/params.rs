@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rbee_hive_devices::DeviceSpec;
 use rbee_hive_policy::{LimitKey, LimitValue, WorkerId};
+use tokio::sync::watch;
 
 /// Until when `spawn` and `wait` wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,4 +40,25 @@ pub struct SpawnParams {
     pub wait: WaitFor,
     /// The job that narration goes to.
     pub job_id: Option<String>,
+    /// A lease of somebody's to run on; no device is asked for then.
+    pub lease_id: Option<String>,
+    /// Tells when nobody waits for the answer any more: a start that waits in line for a device is given up then.
+    pub client: Option<ClientGone>,
+}
+
+/// Comes when the other half is dropped.
+#[derive(Clone, Debug)]
+pub struct ClientGone(watch::Receiver<()>);
+
+impl ClientGone {
+    /// What the caller holds as long as it waits, and what tells of its going.
+    pub fn pair() -> (watch::Sender<()>, Self) {
+        let (here, gone) = watch::channel(());
+        (here, Self(gone))
+    }
+
+    /// Waits until the caller is gone.
+    pub async fn gone(&mut self) {
+        while self.0.changed().await.is_ok() {}
+    }
 }

@@ -148,7 +148,20 @@ fn devices() -> Vec<Attempt> {
         on("no device at all", "invalid_params", json!([])),
         on("a thousand devices", "invalid_params", json!(vec!["CPU-0"; 1000])),
         spawn("a GPU where the policy grants none", "policy_violation", json!({"policy": "fixed", "devices": ["GPU-1"]})),
+        spawn("a part of a GPU that is given whole", "policy_violation", leased("mock", "GPU-1", json!({"ways": 2}))),
+        spawn("a GPU with more sharers than the policy has", "policy_violation", leased("shared", "GPU-1", json!({"ways": 3}))),
+        spawn("bytes of a GPU that is shared by turns", "policy_violation", leased("shared", "GPU-1", json!({"memory": 1}))),
+        spawn("a part of a GPU that another worker has whole", "device_busy", leased("shared", "GPU-0", json!({"ways": 2}))),
+        spawn(
+            "a lease by a name that no hive gives",
+            "invalid_params",
+            json!({"devices": ["GPU-1"], "lease": {"id": "../x", "share": "exclusive"}}),
+        ),
     ]
+}
+
+fn leased(policy: &str, device: &str, share: Value) -> Value {
+    json!({"policy": policy, "devices": [device], "lease": {"id": "lease:1", "share": share}})
 }
 
 fn ids() -> Vec<Attempt> {

@@ -43,6 +43,7 @@ impl World {
         for (file, text) in [
             ("policies/mock.toml", MOCK.to_owned()),
             ("policies/fixed.toml", FIXED.to_owned()),
+            ("policies/shared.toml", MOCK.replace("gpus = \"leased\"", "gpus = \"leased\"\nshare = { ways = 2 }")),
             (
                 "policies/models.toml",
                 format!("{MOCK}\n").replace("on_hive", &format!("model_dirs = [{:?}]\non_hive", world.path("models"))),

@@ -39,6 +39,7 @@ fn request() -> WorkerRequest {
         policy: "fuzzed".into(),
         command: Command::Worker { model: "m".into(), args: vec![] },
         devices: vec!["CPU-0".into()],
+        lease: None,
         env: BTreeMap::new(),
         limits: BTreeMap::new(),
         port: Some(9100),

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::{Client, ClientError, Deadline};
 use crate::{
-    BelowUse, Device, HiveInfo, LogPage, PolicyExplanation, PolicyInfo, PolicyJudgement, PolicyScore, PolicyText, Process, SpawnParams,
-    Topology, WaitFor, Worker, WorkerExplanation, WorkerHistory,
+    BelowUse, Device, HiveInfo, Lease, LeaseParams, LogPage, PolicyExplanation, PolicyInfo, PolicyJudgement, PolicyScore, PolicyText,
+    Process, SpawnParams, Topology, WaitFor, Worker, WorkerExplanation, WorkerHistory,
 };
 
 /// What a wait with a time-out of the hive's may take beyond that before the client gives up.
@@ -73,6 +73,16 @@ impl Client {
         self.call("worker_signal", json!({"worker_id": worker_id, "signal": signal})).await
     }
 
+    /// Lets a worker stand still; connections to it wait.
+    pub async fn worker_freeze(&self, worker_id: &str) -> Result<Worker> {
+        self.request("worker_freeze", json!({"worker_id": worker_id})).await
+    }
+
+    /// Lets it go on; returns when it answers again.
+    pub async fn worker_thaw(&self, worker_id: &str) -> Result<Worker> {
+        self.request("worker_thaw", json!({"worker_id": worker_id})).await
+    }
+
     /// Reads a worker's sandbox back now; the worker with its drift.
     pub async fn worker_verify(&self, worker_id: &str) -> Result<Worker> {
         self.request("worker_verify", json!({"worker_id": worker_id})).await
@@ -117,6 +127,22 @@ impl Client {
     /// CPUs and GPUs, as the hive's inventory describes them.
     pub async fn device_list(&self) -> Result<Vec<Device>> {
         self.request("device_list", Value::Null).await
+    }
+
+    /// Every lease.
+    pub async fn lease_list(&self) -> Result<Vec<Lease>> {
+        self.request("lease_list", Value::Null).await
+    }
+
+    /// Takes a lease without a worker. No time-out of the client's: it may wait in line.
+    pub async fn lease_acquire(&self, params: &LeaseParams) -> Result<Lease> {
+        let params = serde_json::to_value(params).map_err(|e| self.protocol("write the parameters".into()).because(e))?;
+        self.request("lease_acquire", params).await
+    }
+
+    /// Gives a lease without a worker back.
+    pub async fn lease_release(&self, lease_id: &str) -> Result<Value> {
+        self.call("lease_release", json!({"lease_id": lease_id})).await
     }
 
     /// The same with what could not be found out, and why.

@@ -4,6 +4,7 @@
 
 mod endpoint;
 mod error;
+mod events;
 mod methods;
 mod transport;
 
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 
 pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use error::ClientError;
+pub use events::EventStream;
 pub use transport::MAX_ANSWER_BYTES;
 
 use super::RpcError;
@@ -37,7 +39,7 @@ impl Deadline {
     /// The default for `method`: none for those that wait for a worker, 30 s for all others.
     pub fn for_method(method: &str) -> Self {
         match method {
-            "worker_spawn" | "worker_wait" | "worker_stop" | "worker_delete" => Self::None,
+            "worker_spawn" | "worker_wait" | "worker_stop" | "worker_delete" | "worker_thaw" => Self::None,
             _ => Self::Within(ANSWER),
         }
     }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Lease;
+
 /// A device in `device_list`. What is not known, or does not apply, is `None` or empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Device {
     /// `CPU-0`, `GPU-0`.
@@ -54,8 +56,20 @@ pub struct Device {
     pub processes: Option<Vec<DeviceProcess>>,
     /// Why it does not answer; `None` where it does, or was not asked.
     pub silent: Option<String>,
-    /// Who holds it.
+    /// Who holds it, comma-joined.
     pub lease: Option<String>,
+    /// Processes on it that are no worker's.
+    pub foreign: Vec<i32>,
+    /// Of a GPU: `free`, `leased`, `shared`, `releasing`, `vram_leaked`, `quarantined` or `partitioned`.
+    pub state: Option<String>,
+    /// Why it is not given out.
+    pub state_reason: Option<String>,
+    /// Its leases.
+    pub leases: Vec<Lease>,
+    /// Bytes of its memory that are neither leased nor, as far as is known, in use.
+    pub memory_free_bytes: Option<u64>,
+    /// Whether the last holder's memory was seen to be back: `measured` or `not_measured`.
+    pub last_release: Option<String>,
 }
 
 /// A file or directory of the host's driver.
@@ -95,7 +109,7 @@ pub struct DeviceProcess {
 }
 
 /// What `device_topology` answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Topology {
     /// As in `device_list`.

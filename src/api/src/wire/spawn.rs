@@ -14,7 +14,7 @@ pub struct SpawnParams {
     pub worker_id: Option<String>,
     /// Name or path below the policy's `model_dirs`, or an opaque word.
     pub model: String,
-    /// `0`, `"GPU-0"`, `"cuda:0"`, `"CPU-0"`, `"cpu"`, `"auto"`, or a list of GPUs.
+    /// `0`, `"GPU-0"`, `"cuda:0"`, `"CPU-0"`, `"cpu"`, `"auto"`, a list of GPUs, or an object of constraints.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<Value>,
     /// Policy name.
@@ -32,6 +32,9 @@ pub struct SpawnParams {
     /// Free-form labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// A lease of somebody's to run on; without a device then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_id: Option<String>,
     /// When the answer comes; `ready` where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait: Option<SpawnWait>,

@@ -113,7 +113,7 @@ pub enum KnownVerdict {
     },
     /// Ended on request.
     Stopped {
-        /// `request`, `shutdown`, `hive_exit`, `readiness` or `drift`.
+        /// `request`, `shutdown`, `hive_exit`, `readiness`, `drift`, `idle` or `evicted`.
         by: String,
         /// Whether it had to be killed.
         forced: bool,

@@ -135,7 +135,7 @@ fn plain(path: &Path) -> bool {
 }
 
 /// `80GiB`, `512 MiB`.
-fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let found = units.iter().find_map(|(unit, shift)| text.trim().strip_suffix(unit).map(|n| (n.trim(), *shift)));
     let bytes = found.and_then(|(n, shift)| n.parse::<u64>().ok()?.checked_mul(1 << shift));

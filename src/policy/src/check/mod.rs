@@ -1,12 +1,13 @@
 //! What is wrong with a policy beyond its grammar: contradictions, entries without effect, and what its author should know.
 //!
 //! ```text
-//!  text ──parse──► Traced ──rules (files, limits, confinement, environment, lifecycle)──► findings
+//!  text ──parse──► Traced ──rules (files, limits, confinement, devices, environment, lifecycle)──► findings
 //!              └─────────── redundant: parsed again without each key ──────────────────►
 //! ```
 //! Owns the rules. A policy with an error among its findings can still be parsed: `check` is where it fails. Must never know a host.
 
 mod confinement;
+mod devices;
 mod environment;
 mod files;
 mod lifecycle;
@@ -96,6 +97,7 @@ pub fn check(name: &str, source: &str, text: &str, fragments: &dyn Fn(&str) -> O
     files::look(&mut findings);
     limits::look(&mut findings);
     confinement::look(&mut findings);
+    devices::look(&mut findings);
     environment::look(&mut findings);
     lifecycle::look(&mut findings);
     redundant::look(&mut findings, text, &|text| Policy::parse(name, source, text, fragments));

@@ -159,6 +159,24 @@ proptest::proptest! {
 }
 
 #[test]
+fn what_is_said_of_gpus_needs_a_lease_and_agrees_with_its_share() {
+    let leased = |more: &str| format!("[devices]\ngpus = \"leased\"\n{more}");
+    finds("[devices]\nshare = { ways = 2 }", "t.toml:4: devices.share: error: no GPU is leased");
+    finds("[devices]\nmps_active_threads = 50", "devices.mps_active_threads: error: no GPU is leased");
+    finds(&leased("mps = \"required\""), "t.toml:5: devices.mps: error: the GPU is exclusive");
+    finds(&leased("share = { ways = 2 }\nmps_active_threads = 50"), "t.toml:6: devices.mps_active_threads: error: MPS is off");
+    finds(
+        &leased("share = { memory = \"10GiB\" }\ngpu_memory_max = \"20GiB\""),
+        "t.toml:6: devices.gpu_memory_max: error: 20GiB is more than the share of 10GiB",
+    );
+    finds(&leased("gpu_memory_max = \"1GiB\"\nvram_min = \"2GiB\""), "devices.vram_min: error: 2GiB must be free");
+    finds(&leased("gpu_memory_action = \"warn\""), "devices.gpu_memory_action: warning: there is no gpu_memory_max");
+    finds(&leased("share = { ways = 2 }"), "devices.share: note: one worker can take all");
+    let good = leased("share = { memory = \"10GiB\" }\nmps = \"if_available\"\nmps_active_threads = 50\nvram_min = \"8GiB\"");
+    assert_eq!(lines(&format!("{HEAD}{good}")), Vec::<String>::new());
+}
+
+#[test]
 fn what_follows_from_running_out_of_memory_is_said_once() {
     finds(
         "on_oom = \"kill\"\n[limits]\nmemory_max = \"1GiB\"\noom_group = false",

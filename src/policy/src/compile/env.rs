@@ -18,6 +18,10 @@ const OF_DEVICES: &[&str] = &[
     "HIP_VISIBLE_DEVICES",
     "ZE_AFFINITY_MASK",
     "GGML_VK_VISIBLE_DEVICES",
+    "CUDA_MPS_PIPE_DIRECTORY",
+    "CUDA_MPS_LOG_DIRECTORY",
+    "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT",
+    "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE",
 ];
 /// What a request can never set besides.
 const RESERVED: &[&str] = &["NOTIFY_SOCKET", "HOME", "PATH"];

@@ -1,6 +1,7 @@
 //! Policy, request and host facts to a plan. Pure: the same input gives the same plan.
 
 mod env;
+mod gpu;
 mod host;
 mod landlock;
 mod limits;
@@ -74,6 +75,7 @@ pub fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> R
         not_in_force.extend(kept_groups(&facts.kept_groups));
     }
     let process = process::compile(policy, &limits, facts, &mut not_in_force)?;
+    let gpu_memory = gpu::compile(policy, request, facts, &mut not_in_force)?;
     let env = env::compile(policy, request, facts)?;
     let (executable, argv, readiness, port) = command(policy, request, facts)?;
     check_size(&argv, &env)?;
@@ -97,6 +99,8 @@ pub fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> R
         tmp_nodes: if grants(policy, "CAP_MKNOD") { TmpNodes::Dev } else { TmpNodes::Nodev },
         devices: facts.device_nodes.clone(),
         leased: request.devices.clone(),
+        lease: request.lease.clone(),
+        gpu_memory,
         network: policy.network,
         limits,
         credentials: Credentials {
@@ -121,6 +125,7 @@ pub fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> R
         verify: policy.verify,
         on_oom: policy.worker.on_oom,
         pressure: policy.pressure,
+        idle: policy.idle,
         not_in_force,
         watch: None,
     })

@@ -5,6 +5,7 @@
 //! ```
 //! Owns the order and the wording of settings. Must never know what a host can enforce.
 
+mod devices;
 mod settings;
 pub(crate) mod show;
 

@@ -4,15 +4,15 @@
 
 use std::path::PathBuf;
 
+use super::devices::of_devices;
 use super::show;
 use crate::file::{
-    CredentialsSection, DevicesSection, EnvironmentSection, FilesystemSection, Gpus, GrantedCapability, LandlockMode, LandlockSection,
-    ListedNode, ListedPath, MaySet, Policy, ProcessSection, ReadinessSection, RequestSection, RestartSection, RestartWhen, SeccompSection,
-    WorkerSection, signal_name,
+    CredentialsSection, EnvironmentSection, FilesystemSection, GrantedCapability, LandlockMode, LandlockSection, ListedPath, MaySet,
+    Policy, ProcessSection, ReadinessSection, RequestSection, RestartSection, RestartWhen, SeccompSection, WorkerSection, signal_name,
 };
 use crate::oom::PressurePlan;
 use crate::plan::{NetworkMode, OnDrift, OnHiveExit, Readiness, StopPlan, VerifyPlan};
-use crate::{Limits, SeccompProfile};
+use crate::{IdlePlan, Limits, SeccompProfile};
 
 /// One setting as it is resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    fn new(path: impl Into<String>, value: impl Into<String>) -> Self {
+    pub(super) fn new(path: impl Into<String>, value: impl Into<String>) -> Self {
         let path = path.into();
         let setting = path.split('[').next().unwrap_or_default().to_owned();
         Self { setting, value: value.into(), path }
@@ -34,7 +34,7 @@ impl Setting {
 }
 
 /// The entries of a list, or one row that says that there is none.
-fn list(key: &str, values: impl IntoIterator<Item = String>) -> Vec<Setting> {
+pub(super) fn list(key: &str, values: impl IntoIterator<Item = String>) -> Vec<Setting> {
     let each = values.into_iter().enumerate().map(|(index, value)| Setting::new(format!("{key}[{index}]"), value));
     let rows: Vec<Setting> = each.collect();
     if rows.is_empty() { vec![Setting::new(key, "none")] } else { rows }
@@ -59,6 +59,7 @@ pub fn settings(policy: &Policy) -> Vec<Setting> {
         process,
         verify,
         pressure,
+        idle,
     } = policy;
     let sections = [
         vec![Setting::new("description", description)],
@@ -77,6 +78,7 @@ pub fn settings(policy: &Policy) -> Vec<Setting> {
         of_process(process),
         of_verify(*verify),
         of_pressure(*pressure),
+        of_idle(*idle),
     ];
     sections.concat()
 }
@@ -92,6 +94,14 @@ fn of_verify(VerifyPlan { interval_ms, on_drift }: VerifyPlan) -> Vec<Setting> {
 fn of_pressure(plan: PressurePlan) -> Vec<Setting> {
     let PressurePlan { memory: _, enforce } = plan;
     vec![Setting::new("pressure.memory", format!("{} ({})", plan.memory_word(), show::enforce(enforce)))]
+}
+
+fn of_idle(IdlePlan { after_ms, action, max_warm }: IdlePlan) -> Vec<Setting> {
+    vec![
+        Setting::new("idle.after", after_ms.map_or_else(|| "never".to_owned(), show::time)),
+        Setting::new("idle.action", word(&action)),
+        Setting::new("idle.max_warm", max_warm.map_or_else(|| "any number".to_owned(), |n| n.to_string())),
+    ]
 }
 
 fn of_worker(section: &WorkerSection) -> Vec<Setting> {
@@ -159,18 +169,6 @@ fn of_filesystem(FilesystemSection { root, read_only, read_write, tmp_size, shm_
     rows.extend(paths("filesystem.read_write", read_write));
     rows.push(Setting::new("filesystem.tmp_size", show::size(*tmp_size)));
     rows.push(Setting::new("filesystem.shm_size", show::size(*shm_size)));
-    rows
-}
-
-fn of_devices(DevicesSection { gpus, nodes }: &DevicesSection) -> Vec<Setting> {
-    let gpus = match gpus {
-        Gpus::None => "none",
-        Gpus::Leased => "leased",
-    };
-    let nodes =
-        nodes.iter().map(|ListedNode { path, reason, access }| format!("{} ({}): {reason}", show::path(path), show::access(*access)));
-    let mut rows = vec![Setting::new("devices.gpus", gpus)];
-    rows.extend(list("devices.nodes", nodes));
     rows
 }
 
@@ -255,6 +253,6 @@ fn of_process(process: &ProcessSection) -> Vec<Setting> {
 }
 
 /// A choice by the word that the file has for it.
-fn word(choice: &impl serde::Serialize) -> String {
+pub(super) fn word(choice: &impl serde::Serialize) -> String {
     serde_json::to_value(choice).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }

@@ -81,8 +81,8 @@ impl Gap {
 
     /// Whether it makes a worker less confined at all.
     pub(super) fn is_exposure(&self) -> bool {
-        // Where there is no device program, v1's controller has the same list.
-        self.setting != "restart" && self.setting != "device_program"
+        // Where there is no device program, v1's controller has the same list. Where a worker's CPUs are and how a GPU is shared opens nothing.
+        !["restart", "device_program", "devices.affinity", "devices.mps"].contains(&self.setting.as_str())
     }
 
     pub(super) fn openness(&self) -> f64 {

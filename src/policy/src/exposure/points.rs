@@ -61,6 +61,7 @@ pub(super) fn decided(policy: &Policy) {
         process,
         verify: _,   // what is looked at later holds nothing by itself
         pressure: _, // nor does what is told
+        idle: _,     // a worker that does nothing opens nothing
     } = policy;
     // How a worker is started and stopped opens nothing; model, binary and libraries are shown read-only.
     let WorkerSection { binary: _, command: _, model_dirs: _, binary_dirs: _, library_dirs: _, stop: _, on_hive_exit: _, on_oom: _ } =
@@ -68,7 +69,19 @@ pub(super) fn decided(policy: &Policy) {
     let ReadinessSection { probe: _, start_timeout_ms: _, stall_timeout_ms: _ } = readiness;
     // Memory of tmpfs is the worker's own, and so under its memory_max.
     let FilesystemSection { root: _, read_only: _, read_write: _, tmp_size: _, shm_size: _ } = filesystem;
-    let DevicesSection { gpus: _, nodes: _ } = devices;
+    // Sharing counts with `gpus`. How many, which and how much of their memory is between a worker and those that it shares them with.
+    let DevicesSection {
+        gpus: _,
+        share: _,
+        nodes: _,
+        count: _,
+        affinity: _,
+        vram_min: _,
+        gpu_memory_max: _,
+        gpu_memory_action: _,
+        mps: _,
+        mps_active_threads: _,
+    } = devices;
     // `set` holds what the policy's author wrote.
     let EnvironmentSection { pass: _, set: _ } = environment;
     let CredentialsSection { user: _, capabilities: _ } = credentials;

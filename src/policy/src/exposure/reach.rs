@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Measured;
 use crate::explain::{mode, show};
-use crate::file::{Gpus, Policy};
+use crate::file::{GpuShare, Gpus, Policy};
 use crate::plan::NetworkMode;
 
 /// System directories that hold programs and libraries alone.
@@ -44,15 +44,15 @@ pub(super) fn read_only(policy: &Policy) -> Measured {
 }
 
 pub(super) fn gpus(policy: &Policy) -> Measured {
-    let (value, openness) = match policy.devices.gpus {
-        Gpus::None => ("none", 0.0),
-        Gpus::Leased => ("leased", 0.5),
+    let remedy = "say gpus = \"none\" for a worker that needs none: a GPU's driver is a large part of the kernel";
+    let (value, openness, remedy) = match (policy.devices.gpus, policy.devices.share) {
+        (Gpus::None, _) => ("none", 0.0, remedy),
+        (Gpus::Leased, GpuShare::Exclusive) => ("leased", 0.5, remedy),
+        (Gpus::Leased, GpuShare::Ways(_) | GpuShare::Memory(_)) => {
+            ("leased, shared with other workers", 0.8, "say share = \"exclusive\": workers on one GPU can slow and crash one another")
+        }
     };
-    Measured {
-        value: value.into(),
-        openness,
-        remedy: "say gpus = \"none\" for a worker that needs none: a GPU's driver is a large part of the kernel",
-    }
+    Measured { value: value.into(), openness, remedy }
 }
 
 pub(super) fn nodes(policy: &Policy) -> Measured {

@@ -29,7 +29,7 @@ fn the_tightest_policy_has_0_and_the_most_open_one_10() {
         &policy(
             "[worker]\nbinary = \"x\"\n[network]\nmode = \"host\"\n[seccomp]\nprofile = \"none\"\nreason = \"t\"\n[landlock]\nenforce = \"none\"\nreason = \"t\"\n\
              [credentials]\ncapabilities = [{ name = \"CAP_SYS_ADMIN\", reason = \"t\" }]\n[filesystem]\nread_write = [\"/usr\"]\nread_only = [\"/etc\"]\n\
-             [devices]\ngpus = \"leased\"\nnodes = [{ path = \"/dev/fuse\", reason = \"t\", access = \"rwm\" }]\n[environment]\npass = [\"HF_TOKEN\"]\n\
+             [devices]\ngpus = \"leased\"\nshare = { ways = 2 }\nnodes = [{ path = \"/dev/fuse\", reason = \"t\", access = \"rwm\" }]\n[environment]\npass = [\"HF_TOKEN\"]\n\
              [limits]\npids_max = \"max\"\n[request]\nmay_set = [\"args\", \"env\", \"limits\"]\nmax = { memory_max = \"max\" }\n[process]\numask = \"0000\"\n",
         ),
         &[gap("credentials.user", Extent::Whole)],
@@ -74,6 +74,15 @@ fn taking_any_layer_away_raises_the_score() {
 }
 
 #[test]
+fn a_gpu_that_others_have_too_is_more_open_than_one_of_its_own() {
+    let of =
+        |share: &str| point(&exposure(&policy(&format!("{TIGHT}[devices]\ngpus = \"leased\"\nshare = {share}\n")), &[]), "devices.gpus");
+    let (own, shared) = (of("\"exclusive\""), of("{ ways = 2 }"));
+    assert!(shared.adds > own.adds && own.adds > 0.0 && shared.value.contains("shared"), "{own:?} {shared:?}");
+    assert_eq!(of("{ memory = \"1GiB\" }").adds, shared.adds);
+}
+
+#[test]
 fn a_profile_that_allows_what_filters_are_for_is_open() {
     let calls = "[[allow]]\nreason = \"t\"\ncalls = [\"execve\", \"exit_group\", \"sendmsg\", \"bpf\", \"mount\"]\n";
     let loose = Policy::parse("t", "t.toml", &format!("{TIGHT}[seccomp]\nprofile = \"loose\"\n"), &|name| {
@@ -102,7 +111,7 @@ fn what_is_not_in_force_counts_as_open() {
         assert!(sum(&whole) > sum(&part) && sum(&part) > 0.0, "{setting}: {whole:#?}");
         assert!(whole.points.iter().any(|p| p.not_in_force.as_deref() == Some("not here")), "{setting}");
     }
-    for harmless in ["restart", "device_program"] {
+    for harmless in ["restart", "device_program", "devices.affinity", "devices.mps"] {
         assert_eq!(exposure(&tight, &[gap(harmless, Extent::Whole)]).score, 0.0, "{harmless}");
     }
 }
@@ -117,6 +126,7 @@ fn a_part_of_landlock_is_better_than_none() {
         policy: "p".into(),
         command: crate::Command::Run { argv: vec!["x".into()] },
         devices: vec!["CPU-0".into()],
+        lease: None,
         env: std::collections::BTreeMap::new(),
         limits: std::collections::BTreeMap::new(),
         port: None,

@@ -3,6 +3,8 @@
 //! Each file is checked by itself, so that an error names its own file, line and key; then what it includes is put under it.
 
 mod error;
+mod gpu;
+mod idle;
 mod raw;
 mod resolve;
 mod scalar;
@@ -13,6 +15,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use error::PolicyError;
+pub use gpu::{Affinity, DevicesSection, GpuMemoryAction, GpuShare, Gpus, Mps};
 use raw::RawPolicy;
 pub(crate) use scalar::signal_name;
 
@@ -20,7 +23,7 @@ use crate::SeccompProfile;
 use crate::oom::{OnOom, PressurePlan};
 use crate::origin::{Origins, Traced};
 use crate::plan::{DeviceAccess, Enforce, IoClass, NetworkMode, NumaMode, OnHiveExit, Readiness, Scheduler, StopPlan, VerifyPlan};
-use crate::{LimitKey, LimitValue, Limits};
+use crate::{IdlePlan, LimitKey, LimitValue, Limits};
 
 /// Deepest chain of includes.
 const MAX_DEPTH: usize = 8;
@@ -61,6 +64,9 @@ pub struct Policy {
     /// `[pressure]`
     #[serde(default)]
     pub pressure: PressurePlan,
+    /// `[idle]`
+    #[serde(default)]
+    pub idle: IdlePlan,
 }
 
 /// What is run, and how it is ended.
@@ -119,25 +125,6 @@ pub struct ListedPath {
     pub path: PathBuf,
     /// Left out where the host lacks it.
     pub optional: bool,
-}
-
-/// GPUs and further nodes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DevicesSection {
-    /// Whether a GPU is leased.
-    pub gpus: Gpus,
-    /// Further nodes.
-    pub nodes: Vec<ListedNode>,
-}
-
-/// `gpus` of `[devices]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Gpus {
-    /// No GPU.
-    None,
-    /// What the request leases.
-    Leased,
 }
 
 /// A device node that a policy grants.

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::gpu::{RawMemory, RawShare};
 use super::scalar::{Millis, Nanos, RawLimits, RawMax, RawSetting, SignalNumber, Size};
-use super::{Gpus, GrantedCapability, LandlockMode, MaySet, RestartWhen};
+use super::{Affinity, GpuMemoryAction, Gpus, GrantedCapability, LandlockMode, MaySet, Mps, RestartWhen};
+use crate::IdleAction;
 use crate::oom::OnOom;
 use crate::plan::{IoClass, NetworkMode, NumaMode, OnDrift, OnHiveExit, Scheduler};
 
@@ -47,6 +49,7 @@ pub(super) struct RawPolicy {
     pub(super) process: Process,
     pub(super) verify: Verify,
     pub(super) pressure: Pressure,
+    pub(super) idle: Idle,
 }
 
 table!(
@@ -98,6 +101,14 @@ table!(
     /// `[devices]`
     Devices {
         gpus: Gpus,
+        count: u32,
+        share: RawShare,
+        affinity: Affinity,
+        vram_min: Size,
+        gpu_memory_max: RawMemory,
+        gpu_memory_action: GpuMemoryAction,
+        mps: Mps,
+        mps_active_threads: u32,
         nodes: Vec<RawNode>,
     }
 );
@@ -179,6 +190,15 @@ table!(
     }
 );
 
+table!(
+    /// `[idle]`
+    Idle {
+        after: Millis,
+        action: IdleAction,
+        max_warm: u32,
+    }
+);
+
 /// A path, or `{ path = …, optional = true }`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
@@ -242,6 +262,7 @@ impl RawPolicy {
             process: self.process.over(base.process),
             verify: self.verify.over(base.verify),
             pressure: self.pressure.over(base.pressure),
+            idle: self.idle.over(base.idle),
         }
     }
 }

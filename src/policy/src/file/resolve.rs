@@ -4,10 +4,11 @@ use std::path::{Component, Path, PathBuf};
 
 use super::raw::{RawNode, RawPath, RawPolicy};
 use super::{
-    CredentialsSection, DevicesSection, EnvironmentSection, FilesystemSection, Gpus, GrantedCapability, LandlockMode, LandlockSection,
+    CredentialsSection, DevicesSection, EnvironmentSection, FilesystemSection, GrantedCapability, LandlockMode, LandlockSection,
     ListedNode, ListedPath, Policy, PolicyError, ProcessSection, ReadinessSection, RequestSection, RestartSection, RestartWhen,
     SeccompSection, Setting, WorkerSection,
 };
+use super::{gpu, idle};
 use crate::compile::{check_template, valid_variable};
 use crate::oom::{OnOom, PressurePlan};
 use crate::plan::{DeviceAccess, Enforce, IoClass, NetworkMode, OnDrift, OnHiveExit, Readiness, StopPlan, VerifyPlan};
@@ -95,12 +96,14 @@ pub(super) fn resolve(file: &str, raw: RawPolicy, texts: &dyn Fn(&str) -> Option
         process: process(&raw).map_err(|(k, m)| wrong(k, m))?,
         verify: verify(&raw).map_err(|(k, m)| wrong(k, m))?,
         pressure: pressure(&raw).map_err(|(k, m)| wrong(k, m))?,
+        idle: idle::resolve(&raw).map_err(|(k, m)| wrong(k, m))?,
     };
     check_template(&policy).map_err(|m| wrong("worker.command", m))?;
+    idle::check_waking(&policy).map_err(|m| wrong("idle.action", m))?;
     Ok(policy)
 }
 
-type Wrong = (&'static str, String);
+pub(super) type Wrong = (&'static str, String);
 
 fn worker(raw: &RawPolicy) -> std::result::Result<WorkerSection, Wrong> {
     let table = &raw.worker;
@@ -217,7 +220,19 @@ fn listed(key: &'static str, list: &[RawPath]) -> std::result::Result<Vec<Listed
 
 fn devices(raw: &RawPolicy) -> std::result::Result<DevicesSection, Wrong> {
     let nodes = raw.devices.nodes.iter().flatten().map(node).collect::<std::result::Result<_, _>>()?;
-    Ok(DevicesSection { gpus: raw.devices.gpus.unwrap_or(Gpus::None), nodes })
+    let table = &raw.devices;
+    let given = gpu::Given {
+        gpus: table.gpus,
+        count: table.count,
+        share: table.share,
+        affinity: table.affinity,
+        vram_min: table.vram_min,
+        gpu_memory_max: table.gpu_memory_max,
+        gpu_memory_action: table.gpu_memory_action,
+        mps: table.mps,
+        mps_active_threads: table.mps_active_threads,
+    };
+    gpu::resolve(given, nodes)
 }
 
 fn node(raw: &RawNode) -> std::result::Result<ListedNode, Wrong> {

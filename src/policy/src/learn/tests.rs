@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Bind, BindSource, Command, HostFacts, LimitKey, LimitValue, NetworkMode, WorkerId, WorkerRequest, compile, embedded};
+use crate::{
+    Bind, BindSource, Command, DeviceAccess, DeviceKind, DeviceNode, HostFacts, LimitKey, LimitValue, NetworkMode, WorkerId, WorkerRequest,
+    compile, embedded,
+};
 
 const BASE: &str = r#"
 [worker]
@@ -34,6 +37,7 @@ fn plan(watch: WatchPlan) -> SandboxPlan {
         policy: "base".into(),
         command: Command::Run { argv: vec!["x".into()] },
         devices: vec!["CPU-0".into()],
+        lease: None,
         env: BTreeMap::new(),
         limits: BTreeMap::new(),
         port: None,
@@ -200,6 +204,20 @@ fn devices_are_the_bases_as_far_as_they_were_opened() {
     assert_eq!(nodes[0].reason, "opened by prog while learning; mounts");
     let strange = Observations { files: [("/dev/kmsg".into(), file(Kind::Device, &[Use::Read]))].into(), ..Observations::default() };
     assert!(of(&strange).1.devices.nodes.is_empty(), "the base does not list it");
+}
+
+#[test]
+fn a_gpu_that_was_used_is_leased_as_the_base_leases_it() {
+    let lease = "[devices]\ngpus = \"leased\"\ncount = 2\nshare = { memory = \"20GiB\" }\naffinity = \"device\"\nvram_min = \"1GiB\"\n\
+         gpu_memory_action = \"warn\"\nmps = \"if_available\"\nmps_active_threads = 50\nnodes = []\n";
+    let text = BASE.replace("[devices]\nnodes = [{ path = \"/dev/fuse\", reason = \"mounts\" }]\n", lease);
+    let mut plan = plan(base(&text));
+    plan.leased = vec!["GPU-0".into()];
+    let access = DeviceAccess { read: true, write: true, mknod: false };
+    plan.devices = vec![DeviceNode { path: "/dev/zero".into(), kind: DeviceKind::Char, major: 1, minor: 5, access }];
+    let seen = Observations { files: [("/dev/zero".into(), file(Kind::Device, &[Use::Read]))].into(), ..Observations::default() };
+    let learned = proposed(&plan, &seen, &["x"]).1.devices;
+    assert_eq!(learned, plan.watch.unwrap().base.devices);
 }
 
 #[test]

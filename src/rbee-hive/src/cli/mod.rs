@@ -40,10 +40,19 @@ pub(crate) enum ClientCommand {
     Kill(commands::KillArgs),
     /// Change limits of a running worker
     Update(commands::UpdateArgs),
+    /// Let a worker stand still; connections to it wait until `thaw`
+    Freeze(commands::FreezeArgs),
+    /// Let a frozen worker go on; returns when it answers
+    Thaw(commands::FreezeArgs),
+    /// Show what has happened to workers and devices
+    Events(commands::EventsArgs),
     /// Read a worker's sandbox back and compare it with its plan; fails where it differs
     Verify(commands::VerifyArgs),
     /// List CPUs and GPUs
     Devices(commands::DevicesArgs),
+    /// List, take and give back leases on devices
+    #[command(subcommand)]
+    Lease(commands::LeaseCommand),
     /// List, show, check, explain and score policies; without a hive the built-in ones
     #[command(subcommand)]
     Policy(commands::PolicyCommand),
@@ -102,8 +111,12 @@ async fn ask(command: ClientCommand, output: &mut Output<'_>) -> Result<(), CliE
         ClientCommand::Rm(args) => commands::rm(&args, output).await,
         ClientCommand::Kill(args) => commands::kill(&args, output).await,
         ClientCommand::Update(args) => commands::update(&args, output).await,
+        ClientCommand::Freeze(args) => commands::freeze(&args, output).await,
+        ClientCommand::Thaw(args) => commands::thaw(&args, output).await,
+        ClientCommand::Events(args) => commands::events(&args, output).await,
         ClientCommand::Verify(args) => commands::verify(&args, output).await,
         ClientCommand::Devices(args) => commands::devices(&args, output).await,
+        ClientCommand::Lease(command) => commands::lease(&command, output).await,
         ClientCommand::Policy(command) => commands::policy(&command, output).await,
         ClientCommand::Call(args) => commands::call(&args, output).await,
         ClientCommand::Explain(args) => commands::explain(&args, output).await,

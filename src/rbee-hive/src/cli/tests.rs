@@ -38,6 +38,11 @@ impl Hive {
     }
 }
 
+/// A stream of events, with a sign of life in between.
+const EVENTS: &str = "id: 1\nevent: state\ndata: {\"seq\":1,\"time\":\"T\",\"worker_id\":\"w1\",\"generation\":3,\"kind\":\"state\",\
+    \"data\":{\"state\":\"ready\",\"pid\":42}}\n\n:\n\nid: 2\nevent: device\ndata: {\"seq\":2,\"time\":\"T\",\"worker_id\":null,\
+    \"kind\":\"device\",\"data\":{\"gone\":true}}\n\n";
+
 fn worker() -> Value {
     json!({
         "worker_id": "w1", "model": "m.gguf", "devices": ["CPU-0"], "policy": "cpu-gguf", "labels": {"a": "b"}, "state": "ready", "generation": 7,
@@ -76,6 +81,11 @@ fn drifted() -> Value {
     worker
 }
 
+fn lease() -> Value {
+    json!({"lease_id": "lease:7", "kind": "external", "holder": "engine", "devices": ["GPU-0"], "share": {"ways": 4}, "state": "held",
+        "used_by": null, "expires_at": null, "bound_to_connection": true})
+}
+
 /// What the fake answers: a result, or an error.
 fn answer(method: &str, params: &Value, asked: &[(String, Value)]) -> Result<Value, Value> {
     let process = json!({"pid": 4242, "ppid": 4240, "worker_id": "w1", "name": "llama-server", "cmdline": ["llama-server", "-m", "m.gguf"],
@@ -90,7 +100,7 @@ fn answer(method: &str, params: &Value, asked: &[(String, Value)]) -> Result<Val
         "worker_status" if params["worker_id"] == "talks" && looks > 1 => ended(),
         "worker_logs" if params["worker_id"] == "talks" => block_being_written(looks, params),
         "worker_verify" if params["worker_id"] == "bent" => drifted(),
-        "worker_spawn" | "worker_status" | "worker_signal" | "worker_verify" => worker(),
+        "worker_spawn" | "worker_status" | "worker_signal" | "worker_verify" | "worker_freeze" | "worker_thaw" => worker(),
         "worker_wait" if params["for"] == "ready" => worker(),
         "worker_wait" | "worker_stop" | "worker_delete" => ended(),
         "worker_list" => json!([worker()]),
@@ -99,6 +109,9 @@ fn answer(method: &str, params: &Value, asked: &[(String, Value)]) -> Result<Val
         "worker_logs" => json!({"lines": [line("one"), line("two")], "truncated": false}),
         "device_list" => json!([device()]),
         "device_topology" => json!({"devices": [device()], "notes": ["why"], "source": "host"}),
+        "lease_list" => json!([lease()]),
+        "lease_acquire" => lease(),
+        "lease_release" => json!({}),
         "policy_list" => json!([{"name": "p", "description": "d", "source": "/etc/p.toml", "error": null}]),
         "policy_check" if params["text"].as_str().is_some_and(|text| text.contains("[worker]")) => super::policy_tests::checked(),
         "policy_explain" => super::policy_tests::explained(),
@@ -147,7 +160,12 @@ async fn serve(io: TokioIo<tokio::net::UnixStream>, record: Arc<Mutex<Vec<(Strin
     let service = hyper::service::service_fn(|request: Request<Incoming>| {
         let record = Arc::clone(&record);
         async move {
+            let request_line = format!("{} {}", request.method(), request.uri());
             let body = request.into_body().collect().await.unwrap().to_bytes();
+            if request_line.starts_with("GET ") {
+                record.lock().unwrap().push((request_line, Value::Null));
+                return Ok(Response::new(Full::new(Bytes::from(EVENTS))));
+            }
             let body: Value = serde_json::from_slice(&body).unwrap();
             let method = body["method"].as_str().unwrap().to_owned();
             let mut record = record.lock().unwrap();
@@ -194,9 +212,23 @@ async fn commands_ask_what_the_contract_says() {
         ("stop w1", "worker_stop", json!({"worker_id": "w1"})),
         ("rm w1", "worker_delete", json!({"worker_id": "w1"})),
         ("kill w1 --signal SIGUSR1", "worker_signal", json!({"worker_id": "w1", "signal": "SIGUSR1"})),
+        ("freeze w1", "worker_freeze", json!({"worker_id": "w1"})),
+        ("thaw w1", "worker_thaw", json!({"worker_id": "w1"})),
+        ("events", "GET /v1/events?follow=false&after=0", Value::Null),
+        ("events -f --worker w1 --kind state", "GET /v1/events?follow=true&worker_id=w1&kind=state", Value::Null),
+        ("events -f --after 7", "GET /v1/events?follow=true&after=7", Value::Null),
         ("call worker_list [1]", "worker_list", json!([1])),
         ("devices", "device_topology", Value::Null),
         ("devices --json", "device_list", Value::Null),
+        ("spawn --model m --lease lease:7", "worker_spawn", json!({"model": "m", "lease_id": "lease:7", "wait": "ready"})),
+        ("lease list", "lease_list", Value::Null),
+        ("lease release lease:7", "lease_release", json!({"lease_id": "lease:7"})),
+        ("lease acquire --device GPU-0 --holder e --ttl 1s", "lease_acquire", json!({"device": "GPU-0", "holder": "e", "ttl_ms": 1000})),
+        (
+            "lease acquire --device {\"count\":2} --holder e --queue --queue-timeout 2s",
+            "lease_acquire",
+            json!({"device": {"count": 2}, "holder": "e", "when_busy": "queue", "queue_timeout_ms": 2000}),
+        ),
         ("policy show p", "policy_show", json!({"name": "p"})),
         ("policy show p --resolved", "policy_explain", json!({"name": "p"})),
         ("policy explain p", "policy_explain", json!({"name": "p"})),
@@ -212,6 +244,16 @@ async fn commands_ask_what_the_contract_says() {
         run(line, &hive.socket).await.unwrap();
         assert_eq!(*hive.asked.lock().unwrap(), [(method.to_owned(), params)], "{line}");
     }
+}
+
+#[tokio::test]
+async fn events_are_lines_or_objects_one_a_line() {
+    let text = run("events", &hive().socket).await.unwrap();
+    assert_eq!(text, "T 1 w1 state ready (pid 42)\nT 2 - device {\"gone\":true}\n");
+    let lines = run("events --json", &hive().socket).await.unwrap();
+    let seqs: Vec<Value> = lines.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()["seq"].clone()).collect();
+    assert_eq!(seqs, [1, 2]);
+    assert_eq!(run("freeze w1", &hive().socket).await.unwrap(), "w1 is ready\n", "the state is the hive's");
 }
 
 #[tokio::test]

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jsonrpsee::core::async_trait;
+use rbee_hive_devices::{DeviceSpec, LeaseView, Share};
 use rbee_hive_policy::{LimitKey, LimitValue, WorkerId};
 use rbee_hive_sandbox::protocol::{BelowUse, CgroupFacts, CgroupMode, Judgement, PolicyInfo, Resources};
 use rbee_hive_worker_lifecycle::{
-    CgroupView, ErrorKind, Explanation, HistoryRange, LifecycleError, LogPage, PolicyExplanation, ProcessView, SpawnParams, WaitFor,
-    WorkerFilter, WorkerHistory, WorkerState, WorkerView,
+    CgroupView, ErrorKind, Explanation, ExternalLease, HistoryRange, LeaseLife, LifecycleError, LogPage, PolicyExplanation, ProcessView,
+    SpawnParams, WaitFor, WorkerFilter, WorkerHistory, WorkerState, WorkerView,
 };
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -39,6 +40,7 @@ pub(crate) fn state() -> (Arc<HiveState>, Arc<FakeWorkers>) {
         cgroup,
         host: BTreeMap::new(),
         devices: Box::new(|| json!({"devices": [{"name": "CPU-0"}], "notes": ["no GPU"], "source": "test"})),
+        events: Arc::default(),
         jobs: JobBoard::new(rbee_hive_narration::Narrator::new(Arc::new(rbee_hive_narration::JobStreams::new()))),
         stopping: CancellationToken::new(),
     };
@@ -68,6 +70,7 @@ fn view(id: &str) -> WorkerView {
         not_in_force: vec![],
         drift: vec![],
         verified: None,
+        gpu_memory: None,
         resources: Resources::default(),
         unmeasured: vec![],
         verdict: None,
@@ -137,6 +140,12 @@ impl Workers for Arc<FakeWorkers> {
     async fn update(&self, id: &WorkerId, _: BTreeMap<LimitKey, LimitValue>, below_use: BelowUse) -> Outcome<WorkerView> {
         self.by_name(if below_use == BelowUse::Reclaim { "update with reclaim" } else { "update" }, id)
     }
+    async fn freeze(&self, id: &WorkerId) -> Outcome<WorkerView> {
+        self.by_name("freeze", id)
+    }
+    async fn thaw(&self, id: &WorkerId) -> Outcome<WorkerView> {
+        self.by_name("thaw", id)
+    }
     async fn logs(&self, _: &WorkerId, _: usize, _: Option<String>) -> Outcome<LogPage> {
         Ok(LogPage::default())
     }
@@ -171,8 +180,37 @@ impl Workers for Arc<FakeWorkers> {
             settings: None,
             limits: vec![],
             not_in_force: vec![],
+            incidents: vec![],
             exposure: None,
         })
+    }
+    fn leases(&self) -> Vec<ExternalLease> {
+        vec![]
+    }
+    async fn lease_acquire(&self, holder: &str, _: DeviceSpec, life: LeaseLife) -> Outcome<ExternalLease> {
+        self.note("lease", holder);
+        let lease = LeaseView {
+            lease_id: "lease:1".into(),
+            kind: "external",
+            holder: holder.into(),
+            devices: vec!["GPU-0".into()],
+            share: Some(Share::Exclusive),
+            state: "held",
+            used_by: None,
+        };
+        let bound_to_connection = life.connection.is_some();
+        if let Some(end) = life.connection {
+            let (fake, holder) = (Arc::clone(self), holder.to_owned());
+            tokio::spawn(async move {
+                end.await;
+                fake.note("lease ended", &holder);
+            });
+        }
+        Ok(ExternalLease { lease, expires_at: None, bound_to_connection })
+    }
+    async fn lease_release(&self, lease_id: &str) -> Outcome<()> {
+        self.note("release", lease_id);
+        Ok(())
     }
     fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 //!
 //! Owns `HiveState`. Must never know HTTP or JSON-RPC.
 
+mod caller;
 #[cfg(test)]
 pub(crate) mod fake;
 mod workers;
@@ -10,11 +11,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rbee_hive_sandbox::protocol::{CgroupFacts, HostFeature};
+use rbee_hive_worker_lifecycle::EventHub;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::jobs::JobBoard;
 
+pub(crate) use caller::{Caller, Connection, Use};
 #[cfg(test)]
 pub(crate) use workers::Outcome;
 pub(crate) use workers::Workers;
@@ -34,6 +37,8 @@ pub(crate) struct HiveState {
     pub(crate) host: BTreeMap<String, HostFeature>,
     /// The devices.
     pub(crate) devices: DeviceReader,
+    /// Everything that happens to workers and devices.
+    pub(crate) events: Arc<EventHub>,
     /// Running and ended jobs.
     pub(crate) jobs: JobBoard,
     /// Cancelled when the hive is to stop.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jsonrpsee::core::async_trait;
+use rbee_hive_devices::DeviceSpec;
 use rbee_hive_policy::{LimitKey, LimitValue, WorkerId};
 use rbee_hive_sandbox::protocol::{BelowUse, Judgement, PolicyInfo};
 use rbee_hive_worker_lifecycle::{
-    Explanation, HistoryRange, LifecycleError, LogPage, PolicyExplanation, ProcessView, SpawnParams, WaitFor, WorkerFilter, WorkerHistory,
-    WorkerSpawner, WorkerView,
+    Explanation, ExternalLease, HistoryRange, LeaseLife, LifecycleError, LogPage, PolicyExplanation, ProcessView, SpawnParams, WaitFor,
+    WorkerFilter, WorkerHistory, WorkerSpawner, WorkerView,
 };
 use serde_json::Value;
 
@@ -30,6 +31,8 @@ pub(crate) trait Workers: Send + Sync {
     async fn processes(&self, id: Option<&WorkerId>) -> Outcome<Vec<ProcessView>>;
     async fn verify(&self, id: &WorkerId) -> Outcome<WorkerView>;
     async fn update(&self, id: &WorkerId, limits: BTreeMap<LimitKey, LimitValue>, below_use: BelowUse) -> Outcome<WorkerView>;
+    async fn freeze(&self, id: &WorkerId) -> Outcome<WorkerView>;
+    async fn thaw(&self, id: &WorkerId) -> Outcome<WorkerView>;
     async fn logs(&self, id: &WorkerId, tail: usize, since: Option<String>) -> Outcome<LogPage>;
     async fn history(&self, id: &WorkerId, range: HistoryRange) -> Outcome<WorkerHistory>;
     async fn policy_list(&self) -> Outcome<Vec<PolicyInfo>>;
@@ -37,6 +40,9 @@ pub(crate) trait Workers: Send + Sync {
     async fn policy_explain(&self, name: &str) -> Outcome<PolicyExplanation>;
     async fn policy_doctor(&self, name: &str) -> Outcome<Judgement>;
     async fn explain(&self, id: &WorkerId) -> Outcome<Explanation>;
+    fn leases(&self) -> Vec<ExternalLease>;
+    async fn lease_acquire(&self, holder: &str, device: DeviceSpec, life: LeaseLife) -> Outcome<ExternalLease>;
+    async fn lease_release(&self, lease_id: &str) -> Outcome<()>;
     fn drain(&self);
     fn draining(&self) -> bool;
     async fn shutdown(&self);
@@ -74,6 +80,12 @@ impl Workers for Arc<WorkerSpawner> {
     async fn update(&self, id: &WorkerId, limits: BTreeMap<LimitKey, LimitValue>, below_use: BelowUse) -> Outcome<WorkerView> {
         WorkerSpawner::update(self, id, limits, below_use).await
     }
+    async fn freeze(&self, id: &WorkerId) -> Outcome<WorkerView> {
+        WorkerSpawner::freeze(self, id).await
+    }
+    async fn thaw(&self, id: &WorkerId) -> Outcome<WorkerView> {
+        WorkerSpawner::thaw(self, id).await
+    }
     async fn logs(&self, id: &WorkerId, tail: usize, since: Option<String>) -> Outcome<LogPage> {
         WorkerSpawner::logs(self, id, tail, since).await
     }
@@ -94,6 +106,15 @@ impl Workers for Arc<WorkerSpawner> {
     }
     async fn explain(&self, id: &WorkerId) -> Outcome<Explanation> {
         WorkerSpawner::explain(self, id).await
+    }
+    fn leases(&self) -> Vec<ExternalLease> {
+        WorkerSpawner::leases(self)
+    }
+    async fn lease_acquire(&self, holder: &str, device: DeviceSpec, life: LeaseLife) -> Outcome<ExternalLease> {
+        WorkerSpawner::lease_acquire(self, holder, device, life).await
+    }
+    async fn lease_release(&self, lease_id: &str) -> Outcome<()> {
+        WorkerSpawner::lease_release(self, lease_id).await
     }
     fn drain(&self) {
         WorkerSpawner::drain(self);

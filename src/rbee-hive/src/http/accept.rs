@@ -20,11 +20,15 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::peer::Peer;
+use super::used::Used;
+use crate::hive::Connection;
 
 /// Most connections at one time, over all listeners.
 const MAX_CONNECTIONS: usize = 512;
 /// Longest time for a request's head, also for the first byte of it and between two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the rest of an answer may take to reach a client whose connection was idle.
+const LAST_BYTES: Duration = Duration::from_secs(5);
 /// Pause after an `accept` that failed for want of descriptors or memory; without one the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long open connections may take to end after the stop.
@@ -97,6 +101,7 @@ impl Acceptor {
         });
     }
 
+    /// Its connections can be a lease's life: they may be idle as long as they are one.
     fn unix(&self, stream: UnixStream, permit: OwnedSemaphorePermit) {
         let this = self.clone();
         self.connections.spawn(async move {
@@ -104,7 +109,7 @@ impl Acceptor {
             let Ok(credentials) = stream.peer_cred() else { return };
             let (uid, gid) = (credentials.uid(), credentials.gid());
             if let Ok(peer) = tokio::task::spawn_blocking(move || Peer::from_unix(uid, gid)).await {
-                this.connection(stream, peer).await;
+                this.lasting_connection(stream, peer).await;
             }
         });
     }
@@ -127,6 +132,38 @@ impl Acceptor {
             () = self.stopping.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
+            }
+        };
+        if let Err(source) = ended {
+            tracing::debug!(%source, "a connection ended early");
+        }
+    }
+
+    /// As [`Acceptor::connection`], with time limits of our own: hyper's would close a connection that waits with a lease. Who is idle
+    /// without one, or slow to say what it wants, is cut all the same.
+    async fn lasting_connection(&self, stream: UnixStream, peer: Peer) {
+        let router = self.router.clone();
+        let (_until_its_end, life) = Connection::open();
+        let requests = life.clone();
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer.clone());
+            request.extensions_mut().insert(requests.clone());
+            let (using, answer) = (requests.uses(), router.clone().oneshot(request));
+            // Until the last byte of the answer is handed over.
+            async move { answer.await.map(|response| response.map(|body| Used::new(body, using))) }
+        });
+        let connection = http1::Builder::new().header_read_timeout(None).serve_connection(TokioIo::new(stream), service).with_upgrades();
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.stopping.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = life.idle(HEADER_TIMEOUT) => {
+                connection.as_mut().graceful_shutdown();
+                tokio::time::timeout(LAST_BYTES, connection).await.unwrap_or(Ok(()))
             }
         };
         if let Err(source) = ended {

@@ -15,6 +15,7 @@ const INFO: &str = r#"{"jsonrpc":"2.0","id":1,"method":"hive_info"}"#;
 
 struct Server {
     dir: tempfile::TempDir,
+    fake: std::sync::Arc<fake::FakeWorkers>,
     address: std::net::SocketAddr,
     stopping: CancellationToken,
     task: tokio::task::JoinHandle<()>,
@@ -27,10 +28,10 @@ async fn start(uids: &[u32]) -> Server {
     let address = tcp.local_addr().unwrap();
     let mut rules = AccessRules::default();
     rules.uids.extend(uids);
-    let (state, _) = fake::state();
+    let (state, fake) = fake::state();
     let stopping = state.stopping.clone();
     let task = tokio::spawn(serve(Listeners { tcp, unix }, router(state, rules).unwrap(), stopping.clone()));
-    Server { dir, address, stopping, task }
+    Server { dir, fake, address, stopping, task }
 }
 
 fn rpc(host: &str) -> String {
@@ -75,4 +76,55 @@ async fn a_stopped_server_ends_and_refuses() {
     tokio::time::timeout(LONG, server.task).await.expect("still running").unwrap();
     assert!(TcpStream::connect(server.address).await.is_err());
     drop(idle);
+}
+
+const BOUND: &str = r#"{"jsonrpc":"2.0","id":1,"method":"lease_acquire","params":{"device":0,"holder":"e","bound_to_connection":true}}"#;
+
+async fn acquire(stream: &mut (impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin)) -> String {
+    let text = format!("POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{BOUND}", BOUND.len());
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = vec![];
+    // Up to the end of the body's one object: the connection stays open.
+    while !answer.ends_with(b"}}") {
+        let read = tokio::time::timeout(LONG, stream.read_buf(&mut answer)).await.expect("no answer").unwrap();
+        assert!(read > 0, "{}", String::from_utf8_lossy(&answer));
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn a_lease_that_is_bound_to_a_connection_lives_as_long_as_that_however_idle_it_is() {
+    let server = start(&[own_uid()]).await;
+    let mut stream = UnixStream::connect(server.dir.path().join("sock")).await.unwrap();
+    let answer = acquire(&mut stream).await;
+    assert!(answer.contains("\"bound_to_connection\":true"), "{answer}");
+    // Longer than an idle connection without a lease may be.
+    tokio::time::sleep(Duration::from_millis(5_500)).await;
+    assert_eq!(*server.fake.seen.lock().unwrap(), ["lease e"]);
+    drop(stream);
+    let ended = async {
+        while server.fake.seen.lock().unwrap().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LONG, ended).await.expect("the lease is still there");
+    assert_eq!(*server.fake.seen.lock().unwrap(), ["lease e", "lease ended e"]);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_when_idle_is_no_leases_life() {
+    let server = start(&[own_uid()]).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let answer = acquire(&mut stream).await;
+    assert!(answer.contains("bound_to_connection") && answer.contains("-32602") && answer.contains("Unix socket"), "{answer}");
+    assert!(server.fake.seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_silent_connection_to_the_unix_socket_is_closed_too() {
+    let server = start(&[own_uid()]).await;
+    let mut stream = UnixStream::connect(server.dir.path().join("sock")).await.unwrap();
+    stream.write_all(b"POST /rpc HTTP/1.1\r\nHost:").await.unwrap();
+    let mut rest = vec![];
+    tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut rest)).await.expect("it is open").unwrap();
 }

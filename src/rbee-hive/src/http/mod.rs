@@ -1,7 +1,7 @@
 //! HTTP/1.1 over TCP and the Unix socket: connections, who may call, and the routes.
 //!
 //! ```text
-//!  accept ─Peer─► router: guard (Host, Origin) ─► access (uid or token) ─► /rpc, /v1/jobs, …
+//!  accept ─Peer─► router: guard (Host, Origin) ─► access (uid or token) ─► /rpc (also as WebSocket), /v1/jobs, /v1/events, …
 //! ```
 //! Must never know how a worker is started.
 
@@ -9,11 +9,14 @@ mod accept;
 mod access;
 mod answer;
 mod body;
+mod events;
 mod guard;
 mod jobs;
 mod peer;
 mod router;
 mod rpc;
+mod used;
+mod ws;
 
 pub(crate) use accept::{Listeners, serve};
 pub(crate) use access::AccessRules;
@@ -24,3 +27,5 @@ pub(crate) use router::router;
 mod accept_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod ws_tests;

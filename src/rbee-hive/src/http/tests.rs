@@ -5,6 +5,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, StatusCode};
+use rbee_hive_policy::WorkerId;
+use rbee_hive_worker_lifecycle::{About, EventHub, EventKind};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -15,15 +17,16 @@ use crate::hive::fake::{self, FakeWorkers};
 struct Fixture {
     router: Router,
     workers: Arc<FakeWorkers>,
+    events: Arc<EventHub>,
     stopping: tokio_util::sync::CancellationToken,
 }
 
 fn fixture() -> Fixture {
     let (state, workers) = fake::state();
-    let stopping = state.stopping.clone();
+    let (stopping, events) = (state.stopping.clone(), Arc::clone(&state.events));
     let mut rules = AccessRules::default().with_token("secret");
     rules.uids.insert(0);
-    Fixture { router: router(state, rules).unwrap(), workers, stopping }
+    Fixture { router: router(state, rules).unwrap(), workers, events, stopping }
 }
 
 fn root() -> Peer {
@@ -181,7 +184,14 @@ async fn callers_without_permission_reach_health_only() {
             request
         };
         assert_eq!(hive.json(with_peer("GET", "/health")).await, (StatusCode::OK, json!({"status": "ok"})));
-        for (method, path) in [("POST", "/rpc"), ("POST", "/v1/jobs"), ("GET", "/v1/capabilities"), ("GET", "/v1/jobs/x/stream")] {
+        for (method, path) in [
+            ("POST", "/rpc"),
+            ("POST", "/v1/jobs"),
+            ("GET", "/v1/capabilities"),
+            ("GET", "/v1/jobs/x/stream"),
+            ("GET", "/v1/events"),
+            ("GET", "/rpc"),
+        ] {
             assert_eq!(hive.send(with_peer(method, path)).await.status(), status, "{path}");
         }
         let mut with_token = with_peer("GET", "/v1/capabilities");
@@ -286,4 +296,83 @@ async fn bad_jobs_are_refused_before_they_start() {
     assert!(refused(r#"{"operation": "worker_spawn", "model": "m", "wroker": "a"}"#).await.1.contains("wroker"));
     assert_eq!(refused(r#"{"operation": "worker_list", "hive_id": "other"}"#).await.0, "unknown_hive");
     assert_eq!(hive.json(request("GET", "/v1/jobs/none/stream", "")).await.0, StatusCode::NOT_FOUND);
+}
+
+/// Tells of worker `a`, then of `b`, and so on.
+fn tell(hive: &Fixture, ids: &[&str]) {
+    for id in ids {
+        hive.events.tell(EventKind::State, About::worker(&WorkerId::parse(id).unwrap(), 1), json!({"state": "ready"}));
+    }
+}
+
+async fn events(hive: &Fixture, path: &str, last: Option<&str>) -> String {
+    let mut request = request("GET", path, "");
+    if let Some(last) = last {
+        request.headers_mut().insert("last-event-id", last.parse().unwrap());
+    }
+    let response = hive.send(request).await;
+    assert_eq!((response.status(), &response.headers()["content-type"]), (StatusCode::OK, &"text/event-stream".parse().unwrap()));
+    String::from_utf8(bytes(response).await).unwrap()
+}
+
+fn ids(text: &str) -> Vec<&str> {
+    text.lines().filter_map(|line| line.strip_prefix("id: ")).collect()
+}
+
+#[tokio::test]
+async fn events_are_told_with_their_numbers_and_resumed_behind_the_last_one() {
+    let hive = fixture();
+    tell(&hive, &["a", "b", "a"]);
+    let all = events(&hive, "/v1/events?after=0&follow=false", None).await;
+    assert_eq!(ids(&all), ["1", "2", "3"]);
+    let first: Vec<&str> = all.split("\n\n").next().unwrap().lines().collect();
+    assert_eq!(&first[..2], ["id: 1", "event: state"]);
+    let data: Value = serde_json::from_str(first[2].strip_prefix("data: ").unwrap()).unwrap();
+    assert_eq!(
+        (&data["seq"], &data["worker_id"], &data["generation"], &data["data"]),
+        (&json!(1), &json!("a"), &json!(1), &json!({"state": "ready"}))
+    );
+    assert_eq!(ids(&events(&hive, "/v1/events?after=0&follow=false", Some("2")).await), ["3"]);
+    assert_eq!(ids(&events(&hive, "/v1/events?after=0&follow=false&worker_id=b", None).await), ["2"]);
+    assert!(events(&hive, "/v1/events?after=0&follow=false&kind=drift", None).await.is_empty());
+    assert!(events(&hive, "/v1/events?follow=false", None).await.is_empty(), "from now on");
+    assert_eq!(hive.send(request("GET", "/v1/events?colour=red", "")).await.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_followed_stream_goes_on_until_the_hive_stops_and_tells_all_that_came_before() {
+    let hive = fixture();
+    let reading = events(&hive, "/v1/events?after=0", None);
+    let acting = async {
+        for id in ["a", "b"] {
+            tell(&hive, &[id]);
+            tokio::task::yield_now().await;
+        }
+        tell(&hive, &["c"]);
+        hive.stopping.cancel();
+    };
+    let both = async { tokio::join!(reading, acting) };
+    let (text, ()) = tokio::time::timeout(std::time::Duration::from_secs(10), both).await.expect("it does not end with the hive");
+    assert_eq!(ids(&text), ["1", "2", "3"]);
+}
+
+#[tokio::test]
+async fn one_stream_too_many_is_refused_until_another_one_ends() {
+    let hive = fixture();
+    let mut open = vec![];
+    for _ in 0..128 {
+        open.push(hive.send(request("GET", "/v1/events", "")).await);
+    }
+    assert_eq!(hive.send(request("GET", "/v1/events", "")).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    open.pop();
+    assert_eq!(hive.send(request("GET", "/v1/events", "")).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_subscription_needs_a_websocket_and_a_worker_is_frozen_over_rpc() {
+    let hive = fixture();
+    assert_eq!(hive.call("worker_subscribe", json!({})).await["error"]["data"]["kind"], "not_allowed_now");
+    hive.call("worker_freeze", json!(["a"])).await;
+    hive.call("worker_thaw", json!({"worker_id": "a"})).await;
+    assert_eq!(*hive.workers.seen.lock().unwrap(), ["freeze a", "thaw a"]);
 }

@@ -42,6 +42,7 @@ const SPAWN: &[Param] = &[
     Param::optional("limits", "{}"),
     Param::optional("labels", "{}"),
     Param::optional("wait", "{}"),
+    Param::optional("lease_id", "{}"),
 ];
 const STOP: &[Param] = &[OPERATION, HIVE, WORKER, Param::optional("grace_ms", "{}")];
 const ONE: &[Param] = &[OPERATION, HIVE, WORKER];

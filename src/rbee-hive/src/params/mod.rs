@@ -12,4 +12,4 @@ pub(crate) use fields::{Fields, Need, Param};
 pub(crate) use limits::{LIMITS, parse_limits};
 pub(crate) use refusal::Refusal;
 pub(crate) use signal::parse_signal;
-pub(crate) use spawn::{SPAWN_PARAMS, parse_spawn, parse_wait_for};
+pub(crate) use spawn::{DEVICE, SPAWN_PARAMS, parse_device, parse_spawn, parse_wait_for, parse_when_busy};

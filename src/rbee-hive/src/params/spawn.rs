@@ -1,6 +1,6 @@
 //! The parameters of a spawn.
 
-use rbee_hive_devices::DeviceSpec;
+use rbee_hive_devices::{DeviceSpec, WhenBusy};
 use rbee_hive_worker_lifecycle::{SpawnParams, WaitFor};
 use serde_json::Value;
 
@@ -9,17 +9,22 @@ use super::{Fields, LIMITS, Param, Refusal, parse_limits};
 /// Most bytes of model, arguments, environment and labels together: a request must fit one datagram to the launcher.
 const MAX_TEXT: usize = 120 * 1024;
 
+/// Schema of a device.
+pub(crate) const DEVICE: &str =
+    r#"{"oneOf":[{"type":"integer","minimum":0},{"type":"string"},{"type":"array","items":{"type":"string"}},{"type":"object"}]}"#;
+
 /// The parameters of `worker_spawn`, in their positions.
 pub(crate) const SPAWN_PARAMS: &[Param] = &[
     Param::optional("worker_id", r#"{"type":"string","pattern":"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"}"#),
     Param::required("model", r#"{"type":"string"}"#),
-    Param::optional("device", r#"{"oneOf":[{"type":"integer","minimum":0},{"type":"string"},{"type":"array","items":{"type":"string"}}]}"#),
+    Param::optional("device", DEVICE),
     Param::optional("policy", r#"{"type":"string","default":"default"}"#),
     Param::optional("args", r#"{"type":"array","items":{"type":"string"}}"#),
     Param::optional("env", r#"{"type":"object","additionalProperties":{"type":"string"}}"#),
     Param::optional("limits", LIMITS),
     Param::optional("labels", r#"{"type":"object","additionalProperties":{"type":"string"}}"#),
     Param::optional("wait", r#"{"enum":["ready","started"],"default":"ready"}"#),
+    Param::optional("lease_id", r#"{"type":"string","pattern":"^lease:[0-9]+$"}"#),
 ];
 
 /// Reads a spawn's parameters, their names already checked; the worker's name comes in the field `id_field`.
@@ -35,17 +40,25 @@ pub(crate) fn parse_spawn(fields: &mut Fields, id_field: &str) -> Result<SpawnPa
         labels: fields.take("labels")?.unwrap_or_default(),
         wait: fields.take::<String>("wait")?.map_or(Ok(WaitFor::Ready), |w| spawn_wait(&w))?,
         job_id: None,
+        lease_id: fields.take("lease_id")?,
+        client: None,
     };
     check_texts(&params)?;
     Ok(params)
 }
 
-fn parse_device(fields: &mut Fields) -> Result<DeviceSpec, Refusal> {
+/// Reads the field `device`.
+pub(crate) fn parse_device(fields: &mut Fields) -> Result<DeviceSpec, Refusal> {
     let given: Option<Value> = fields.take("device")?;
     let Some(given) = given else { return Ok(DeviceSpec::Auto) };
     DeviceSpec::parse(&given).map_err(|e| Refusal::params("device", e.to_string()))
 }
 
+/// Reads the fields `when_busy` and `queue_timeout_ms`.
+pub(crate) fn parse_when_busy(fields: &mut Fields) -> Result<WhenBusy, Refusal> {
+    let word: Option<String> = fields.take("when_busy")?;
+    WhenBusy::parse(word.as_deref(), fields.take("queue_timeout_ms")?).map_err(|e| Refusal::params("when_busy", e))
+}
 fn spawn_wait(text: &str) -> Result<WaitFor, Refusal> {
     match text {
         "ready" => Ok(WaitFor::Ready),

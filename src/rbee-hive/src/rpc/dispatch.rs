@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use jsonrpsee::RpcModule;
 use jsonrpsee::types::ErrorObjectOwned;
+use rbee_hive_worker_lifecycle::ClientGone;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
@@ -15,7 +16,7 @@ use super::envelope::{self, Body, Item};
 use super::error::{INTERNAL, REFUSED, error_response, from_refusal};
 use super::method::{Method, WhenClientLeaves};
 use super::methods::METHODS;
-use crate::hive::HiveState;
+use crate::hive::{Caller, HiveState};
 use crate::params::Fields;
 
 /// Most calls that run at one time; each may outlive its client.
@@ -74,10 +75,13 @@ impl Rpc {
         };
         let leaving = METHODS.iter().find(|m| m.name == method).map_or(WhenClientLeaves::Abandon, |m| m.when_client_leaves);
         let module = Arc::clone(&self.module);
-        let task = tokio::spawn(async move {
+        // Dropped with this future: at the answer, or when the client has gone.
+        let (_here, gone) = ClientGone::pair();
+        let caller = Caller { gone: Some(gone), ..Caller::current() };
+        let task = tokio::spawn(caller.runs(async move {
             let _permit = permit;
             raw_call(&module, &method, params).await
-        });
+        }));
         let joined = match leaving {
             WhenClientLeaves::Finish => task.await,
             WhenClientLeaves::Abandon => AbortOnDropHandle::new(task).await,

@@ -10,6 +10,8 @@ mod envelope;
 mod error;
 mod method;
 mod methods;
+mod subscriptions;
 
 pub(crate) use dispatch::Rpc;
 pub(crate) use error::error_response;
+pub(crate) use subscriptions::{Subscriptions, kind as event_kind};

@@ -57,7 +57,7 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     let rules = rules::access_rules(&options, &config, access.gid)?;
     let socket = options.socket.clone().unwrap_or_else(|| places.state.join("hive.sock"));
     let bound = Bound::bind(address, &socket, access)?;
-    let log_dir = places.open_logs()?;
+    let (log_dir, records) = (places.open_logs()?, places.open_own()?);
     raise_open_files();
     if let Some(account) = account {
         privileges::drop_to(account)?;
@@ -66,7 +66,7 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     launch::tell_ports(&launcher, address.port(), &options.ports.unwrap_or(config.ports).range())?;
     let (tcp, unix) = bound.listen()?;
     announce(address, &socket)?;
-    let spawner = spawner_start(&options, (&config, sample_interval), (launcher, log_dir, inventory));
+    let spawner = spawner_start(&options, (&config, sample_interval), (launcher, log_dir, records, inventory));
     Ok(Booted { spawner, tcp, unix, socket, rules, lock, observer })
 }
 
@@ -90,15 +90,17 @@ fn launcher_start(options: &ServeArgs, places: &Places, account: Option<Account>
 fn spawner_start(
     options: &ServeArgs,
     (config, sample_interval): (&Config, Duration),
-    held: (StartedLauncher, OwnedFd, Inventory),
+    held: (StartedLauncher, OwnedFd, OwnedFd, Inventory),
 ) -> SpawnerStart {
-    let (launcher, log_dir, inventory) = held;
+    let (launcher, log_dir, records, inventory) = held;
     SpawnerStart {
         launcher,
         log_dir,
+        records,
         ports: options.ports.unwrap_or(config.ports).range(),
         max_workers: config.max_workers,
         sample_interval,
+        gpus: config.gpus,
         inventory,
     }
 }

@@ -59,6 +59,12 @@ impl Places {
         Ok(())
     }
 
+    /// The hive's own directory, opened.
+    pub(super) fn open_own(&self) -> anyhow::Result<OwnedFd> {
+        let path = self.state.join("hive");
+        Ok(File::open(&path).with_context(|| format!("open the hive's directory {path:?}"))?.into())
+    }
+
     /// The workers' log directory, opened.
     pub(super) fn open_logs(&self) -> anyhow::Result<OwnedFd> {
         let path = self.log.join("workers");

@@ -27,10 +27,13 @@ async fn serve(booted: Booted) -> anyhow::Result<()> {
     let cgroup = spawner.launcher.cgroup.clone();
     let host = spawner.launcher.host.clone();
     let narrator = Narrator::new(Arc::new(JobStreams::new()));
-    let spawner = launch::attach_spawner(spawner, narrator.clone())?;
+    let observer = Arc::new(observer);
+    let spawner = launch::attach_spawner(spawner, &observer, narrator.clone())?;
     let workers: Arc<dyn Workers> = Arc::new(Arc::clone(&spawner));
     let stopping = CancellationToken::new();
+    let events = spawner.events().cloned().unwrap_or_default();
     let state = Arc::new(HiveState {
+        events,
         id: own_id(),
         workers: Arc::clone(&workers),
         cgroup,

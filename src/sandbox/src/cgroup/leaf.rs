@@ -27,6 +27,12 @@ const MAX_BATCH: usize = 256;
 /// Deepest sub-cgroup that is looked into.
 const MAX_DEPTH: usize = 8;
 
+/// Where a leaf's freezer is.
+enum Freezer<'f> {
+    V2(&'f OwnedFd),
+    V1(&'f OwnedFd),
+}
+
 /// The directory of one worker leaf in every hierarchy; empty in mode `none`.
 #[derive(Debug)]
 pub struct WorkerLeaf {
@@ -90,14 +96,14 @@ impl WorkerLeaf {
                 return Ok(());
             }
             // A freezer keeps a fork from slipping between the listing and the signal; without one the rounds have to do.
-            let frozen = self.set_frozen("1", "FROZEN");
+            let frozen = self.freeze();
             let victims = self.open_listed();
             for fd in &victims {
                 // ESRCH: it has ended by itself.
                 let _ = pidfd_send_signal(fd, Signal::KILL);
             }
-            if frozen.is_some() {
-                self.set_frozen("0", "THAWED");
+            if frozen.is_ok() {
+                let _ = self.thaw();
             }
             wait_for_exit(victims, Instant::now() + ROUND_WAIT);
         }
@@ -162,12 +168,56 @@ impl WorkerLeaf {
         self.v1.iter().find(|(names, _)| names.iter().any(|n| n == controller)).map(|(_, fd)| fd)
     }
 
-    /// Freezes or thaws by what there is; `None` where there is nothing or it fails.
-    fn set_frozen(&self, v2_value: &str, v1_value: &str) -> Option<()> {
-        if let Some(v2) = &self.v2 {
-            return interface::write_at(v2, "cgroup.freeze", v2_value).ok();
+    /// Freezes every process of the leaf and below it; [`frozen`](Self::frozen) tells when they stand still.
+    ///
+    /// Errors: `ENOTSUP` where no hierarchy has a freezer; what the kernel says.
+    pub fn freeze(&self) -> io::Result<()> {
+        self.write_freezer("1", "FROZEN")
+    }
+
+    /// Lets them run again.
+    ///
+    /// Errors: as for [`freeze`](Self::freeze).
+    pub fn thaw(&self) -> io::Result<()> {
+        self.write_freezer("0", "THAWED")
+    }
+
+    /// Whether all of them stand still now: the kernel says so when the last one has stopped, not when it was told to.
+    ///
+    /// Errors: as for [`freeze`](Self::freeze).
+    pub fn frozen(&self) -> io::Result<bool> {
+        match self.freezer()? {
+            Freezer::V2(dir) => Ok(counters::keyed(&interface::read_at(dir, "cgroup.events")?, "frozen") == Some(1)),
+            Freezer::V1(dir) => Ok(interface::read_at(dir, "freezer.state")?.trim() == "FROZEN"),
         }
-        interface::write_at(self.v1_of("freezer")?, "freezer.state", v1_value).ok()
+    }
+
+    /// Takes about `bytes` back by `memory.reclaim` (v2, Linux 5.19).
+    ///
+    /// Errors: `ENOTSUP` where there is no such file; `EAGAIN` where the kernel found less than that.
+    pub fn reclaim(&self, bytes: u64) -> io::Result<()> {
+        let v2 = self.v2.as_ref().ok_or(io::Error::from_raw_os_error(libc::ENOTSUP))?;
+        interface::write_at(v2, "memory.reclaim", &bytes.to_string()).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => io::Error::from_raw_os_error(libc::ENOTSUP),
+            _ => e,
+        })
+    }
+
+    fn write_freezer(&self, v2_value: &str, v1_value: &str) -> io::Result<()> {
+        match self.freezer()? {
+            Freezer::V2(dir) => interface::write_at(dir, "cgroup.freeze", v2_value),
+            Freezer::V1(dir) => interface::write_at(dir, "freezer.state", v1_value),
+        }
+    }
+
+    /// The v2 leaf's where the kernel has it (Linux 5.2), the v1 hierarchy's otherwise.
+    fn freezer(&self) -> io::Result<Freezer<'_>> {
+        let there =
+            |dir: &&OwnedFd| rustix::fs::accessat(dir, "cgroup.freeze", rustix::fs::Access::EXISTS, rustix::fs::AtFlags::empty()).is_ok();
+        if let Some(v2) = self.v2.as_ref().filter(there) {
+            return Ok(Freezer::V2(v2));
+        }
+        self.v1_of("freezer").map(Freezer::V1).ok_or(io::Error::from_raw_os_error(libc::ENOTSUP))
     }
 
     /// Pidfds of what is listed. A pid that is still listed after its pidfd was opened cannot have been reused in between.

@@ -1,23 +1,40 @@
-//! What policy cannot say: which workers there are, and which device nodes are taken.
+//! What policy cannot say: which workers there are, and who has which part of which device node.
+//!
+//! The hive keeps leases, too, and waits and chooses by them; this is what holds when the hive is no longer itself.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
+use rbee_hive_devices::Share;
 use rbee_hive_policy::{DeviceKind, DeviceNode, LimitKey, Limits, OnHiveExit, SandboxPlan, WorkerId};
 
 use crate::protocol::{LaunchError, LaunchErrorKind};
 
-/// The number of an exclusively leased device.
+/// The number of a leased device.
 pub(super) type DeviceNumber = (DeviceKind, u32, u32);
+
+/// A worker's part of one node of a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Claim {
+    pub(super) number: DeviceNumber,
+    pub(super) share: Share,
+}
+
+/// A node that is asked for.
+pub(super) struct Asked<'a> {
+    pub(super) node: &'a DeviceNode,
+    /// Bytes of its GPU's memory, if known.
+    pub(super) memory: Option<u64>,
+}
 
 /// A worker whose init lives, or whose cgroups are still being removed.
 pub(super) struct Entry {
     /// The init.
     pub(super) pidfd: OwnedFd,
-    /// Devices that nobody else gets meanwhile.
-    pub(super) exclusive: Vec<DeviceNumber>,
+    /// Its parts of GPUs.
+    pub(super) gpus: Vec<Claim>,
     /// Whether it ends with the hive, so that its leaves can still be removed.
     pub(super) on_hive_exit: OnHiveExit,
     /// The port that nobody else gets meanwhile.
@@ -100,24 +117,92 @@ impl Ledger {
         }
     }
 
-    /// Whether these devices are free; their numbers.
-    pub(super) fn reserve(&self, nodes: &[DeviceNode]) -> Result<Vec<DeviceNumber>, LaunchError> {
-        let wanted: Vec<DeviceNumber> = nodes.iter().map(|n| (n.kind, n.major, n.minor)).collect();
-        for (id, entry) in &self.entries {
-            if let Some(at) = wanted.iter().position(|n| entry.exclusive.contains(n)) {
-                let text = format!("{} is held by worker {id}", nodes[at].path.display());
+    /// Whether there is such a share of each of these nodes; the claims. Where nobody tells how much memory a GPU has, the sum of shares has
+    /// no bound here: NVIDIA's driver tells it only to NVML, which the launcher does not wait for. Modes do not mix there either.
+    pub(super) fn reserve(&self, nodes: &[Asked<'_>], share: Share) -> Result<Vec<Claim>, LaunchError> {
+        let mut claims = Vec::new();
+        for Asked { node, memory } in nodes {
+            let number = (node.kind, node.major, node.minor);
+            let on = |entry: &Entry| entry.gpus.iter().filter(|c| c.number == number).map(|c| c.share).collect::<Vec<_>>();
+            // A GPU that lists one device by two names has it once.
+            if claims.iter().any(|c: &Claim| c.number == number) {
+                continue;
+            }
+            let held: Vec<Share> = self.entries.values().flat_map(on).collect();
+            if !share.fits(&held, memory.or(Some(u64::MAX))) {
+                let holders: Vec<&str> = self.entries.iter().filter(|(_, e)| !on(e).is_empty()).map(|(id, _)| id.as_str()).collect();
+                let by = if holders.is_empty() { "nobody, and is too small".to_owned() } else { format!("worker {}", holders.join(", ")) };
+                let text = format!("{} is asked for {share}, and is held by {by}", node.path.display());
                 return Err(LaunchError::new(LaunchErrorKind::DeviceBusy, text));
             }
+            claims.push(Claim { number, share });
         }
-        Ok(wanted)
+        Ok(claims)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use rbee_hive_policy::{Enforce, LimitValue, PlannedLimit};
+    use rbee_hive_policy::{DeviceAccess, Enforce, LimitValue, PlannedLimit};
 
     use super::*;
+
+    fn node(minor: u32) -> DeviceNode {
+        let access = DeviceAccess { read: true, write: true, mknod: false };
+        DeviceNode { path: format!("/dev/gpu{minor}").into(), kind: DeviceKind::Char, major: 195, minor, access }
+    }
+
+    /// A ledger in which workers have these shares of node 0.
+    fn shared(shares: &[Share]) -> Ledger {
+        let mut ledger = Ledger::new(99, None);
+        for (n, share) in shares.iter().enumerate() {
+            let gpus = vec![Claim { number: (DeviceKind::Char, 195, 0), share: *share }];
+            let pidfd = std::fs::File::open("/dev/null").unwrap().into();
+            let plan = Box::new(crate::verify::tests::plan());
+            let entry = Entry {
+                pidfd,
+                gpus,
+                on_hive_exit: OnHiveExit::Kill,
+                port: None,
+                memory: 0,
+                plan,
+                cgroup: None,
+                device_program: None,
+                _uid: None,
+                ended: None,
+            };
+            ledger.entries.insert(WorkerId::parse(&format!("w{n}")).unwrap(), entry);
+        }
+        ledger
+    }
+
+    fn fits(held: &[Share], share: Share, memory: Option<u64>) -> bool {
+        let nodes = [node(0), node(1)];
+        let asked: Vec<Asked<'_>> = nodes.iter().map(|node| Asked { node, memory }).collect();
+        let outcome = shared(held).reserve(&asked, share);
+        assert_eq!(outcome.as_ref().map_or(2, Vec::len), 2, "all of it or nothing");
+        assert!(outcome.as_ref().err().is_none_or(|e| e.kind == LaunchErrorKind::DeviceBusy));
+        outcome.is_ok()
+    }
+
+    #[test]
+    fn a_node_is_one_workers_or_is_shared_in_one_way_alone() {
+        use Share::{Exclusive, Memory, Ways};
+        assert!(fits(&[], Exclusive, None) && fits(&[Ways(3), Ways(3)], Ways(3), None) && fits(&[Memory(5)], Memory(5), Some(10)));
+        for (held, asked) in [
+            (vec![Exclusive], Exclusive),
+            (vec![Exclusive], Ways(2)),
+            (vec![Ways(2)], Exclusive),
+            (vec![Ways(2)], Ways(3)),
+            (vec![Ways(2); 2], Ways(2)),
+            (vec![Memory(1)], Ways(2)),
+            (vec![Memory(5)], Memory(6)),
+        ] {
+            assert!(!fits(&held, asked, Some(10)), "{asked} beside {held:?}");
+        }
+        assert!(!fits(&[], Memory(11), Some(10)), "more than there is");
+        assert!(fits(&[Memory(u64::MAX - 1)], Memory(1), None) && !fits(&[Exclusive], Memory(1), None), "unknown memory, known modes");
+    }
 
     fn limits(bytes: u64) -> Limits {
         Limits::from([(LimitKey::MemoryMax, PlannedLimit { value: LimitValue::Count(bytes), enforce: Enforce::Required })])

@@ -13,10 +13,10 @@ use super::Purpose;
 use super::audit::clipped;
 use super::descriptors::Handed;
 use super::directories::write_plan;
-use super::ledger::{DeviceNumber, Entry};
+use super::ledger::{self, Claim, Entry};
 use super::policies::passed;
 use super::resolve::devices::DeviceFacts;
-use super::resolve::{abilities, binary, identity, idmap::Reader, limits, model, model::Model, paths, rootfs::RootFs};
+use super::resolve::{abilities, binary, gpu_memory, identity, idmap::Reader, lease, limits, model, model::Model, paths, rootfs::RootFs};
 use super::serve::{Launcher, error_chain};
 use super::uids::UidLease;
 use crate::cgroup::Leaves;
@@ -42,7 +42,7 @@ pub(super) struct Spawned {
 struct Resolved {
     plan: SandboxPlan,
     trees: Vec<Tree>,
-    exclusive: Vec<DeviceNumber>,
+    gpus: Vec<Claim>,
     uid: Option<UidLease>,
     filters: Option<Filters>,
 }
@@ -94,10 +94,13 @@ impl Launcher {
 
     fn resolve(&mut self, request: &WorkerRequest, policy: &Policy) -> Result<Resolved, LaunchError> {
         let devices = DeviceFacts::of(&self.inventory, &request.devices, policy)?;
-        let exclusive = self.ledger.reserve(&devices.exclusive)?;
+        let nodes: Vec<ledger::Asked<'_>> =
+            devices.exclusive.iter().map(|(node, memory)| ledger::Asked { node, memory: *memory }).collect();
+        let gpus = self.ledger.reserve(&nodes, lease::share(request, policy)?)?;
         let who = identity::identify(&policy.credentials.user, &mut self.uids, &self.options)?;
         let mut trees = Vec::new();
-        let mut binds = Vec::new();
+        // What lies below a listed directory is the host's own already.
+        let mut binds: Vec<Bind> = devices.binds.iter().filter(|b| !shown(&b.target, policy, &[])).cloned().collect();
         let (mut binary, mut model) = (PathBuf::new(), String::new());
         let binary_dirs = joined(&policy.worker.binary_dirs, &self.options.binary_dirs);
         let root = policy.filesystem.root.as_deref().map(|path| RootFs::open(path, &self.options)).transpose()?;
@@ -142,7 +145,7 @@ impl Launcher {
             }
             false => self.filters(policy)?,
         };
-        Ok(Resolved { plan, trees, exclusive, uid: who.lease, filters })
+        Ok(Resolved { plan, trees, gpus, uid: who.lease, filters })
     }
 
     /// What this host is for a policy, whatever is run under it.
@@ -157,6 +160,9 @@ impl Launcher {
             device_env: devices.env,
             cpuset: devices.cpuset,
             mems: devices.mems,
+            nowhere_near: devices.nowhere_near,
+            no_dmem: devices.no_dmem,
+            gpu_memory_watched: gpu_memory::watched(self.options.purpose),
             host_cpus: devices.host_cpus,
             host_mems: self.host_mems(),
             landlock_abi: rbee_hive_sys::landlock::abi(),
@@ -198,7 +204,7 @@ impl Launcher {
 
     fn make(&mut self, id: WorkerId, resolved: Resolved, handed: Handed) -> Result<Spawned, LaunchError> {
         let Handed { control, streams } = handed;
-        let Resolved { mut plan, trees, exclusive, uid, filters } = resolved;
+        let Resolved { mut plan, trees, gpus, uid, filters } = resolved;
         let memory = self.ledger.admit_memory(&id, &plan.limits)?;
         let leaves = self.tree.make_leaves(&id, &plan.limits, &plan.devices).map_err(|e| leaf_failed(&e))?;
         plan.not_in_force.extend(leaves.notes.iter().cloned());
@@ -213,7 +219,7 @@ impl Launcher {
                 let lock = uid.map(|u| u.lock);
                 let entry = Entry {
                     pidfd,
-                    exclusive,
+                    gpus,
                     on_hive_exit,
                     port,
                     memory,

@@ -55,6 +55,21 @@ pub enum ToInit {
         /// Answer's number.
         seq: u64,
     },
+    /// Let the worker's processes stand still. Answered once they do.
+    Freeze {
+        /// Answer's number.
+        seq: u64,
+    },
+    /// Let them run again.
+    Thaw {
+        /// Answer's number.
+        seq: u64,
+    },
+    /// Take memory back that the worker's cgroup can do without for now: page cache, and the rest to swap.
+    Reclaim {
+        /// Answer's number.
+        seq: u64,
+    },
     /// The verdict has arrived: the init may exit.
     Ack,
 }
@@ -121,6 +136,26 @@ pub enum FromInit {
         seq: u64,
         /// Those that can be seen, at most a bounded number.
         processes: Vec<ProcessIo>,
+    },
+    /// Answer to `Freeze` or `Thaw`: it is so.
+    Settled {
+        /// The request's number.
+        seq: u64,
+    },
+    /// Answer to `Reclaim`.
+    Reclaimed {
+        /// The request's number.
+        seq: u64,
+        /// By how much the cgroup's memory has shrunk, bytes; `None` where that is not counted.
+        bytes: Option<u64>,
+    },
+    /// Answer to `Freeze`, `Thaw` or `Reclaim` that failed. A worker that could not be frozen whole runs again.
+    NotDone {
+        /// The request's number.
+        seq: u64,
+        /// `errno(3)` number: `ENOTSUP` where the host has nothing to do it with, `EBUSY` where a process waits in the kernel (state D) and
+        /// does not freeze, `EALREADY` where the worker is being stopped or the like.
+        errno: i32,
     },
     /// The worker spoke by sd_notify.
     Notify {

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -10,8 +9,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Dialer;
+use super::counted::Counted;
 use super::dialer::Stream;
+use super::gate::{Passage, Shut};
+use super::usage::Connection;
+use super::{Dialer, Usage};
 use crate::{WorkerState, WorkerView};
 
 /// Most connections to one worker at a time; others wait in the backlog.
@@ -20,6 +22,8 @@ const MAX_CONNECTIONS: usize = 256;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 /// How long a client is kept while its worker does not accept yet.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// How long a client is kept while its worker wakes: what was swapped out has to come back before it answers.
+const AWAKE_WITHIN: Duration = Duration::from_secs(60);
 /// Pause after the first connection that was refused; doubled after each, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
@@ -30,7 +34,9 @@ pub(crate) struct Route {
     /// Makes them.
     pub(crate) dialer: Arc<Dialer>,
     /// Counts them.
-    pub(crate) open: Arc<AtomicUsize>,
+    pub(crate) usage: Arc<Usage>,
+    /// Whether the worker can be reached now.
+    pub(crate) passage: Passage,
     /// Tells whether the worker is still starting.
     pub(crate) view: watch::Receiver<WorkerView>,
 }
@@ -57,20 +63,27 @@ impl Forwarder {
     }
 }
 
-async fn accept(listener: TcpListener, route: Route) {
+async fn accept(listener: TcpListener, mut route: Route) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        match listener.accept().await {
+        if !route.passage.until_shut_is(Shut::No).await {
+            return;
+        }
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            there = route.passage.until_shut_is(Shut::Yes) => if there { continue } else { return },
+        };
+        match accepted {
             Ok((client, _)) => {
-                let route = route.clone();
+                // Before it looks at the gate: a worker is put to sleep only where no connection is counted.
+                let (route, counted) = (route.clone(), Arc::clone(&route.usage).connection());
                 connections.spawn(async move {
                     let _slot = slot;
-                    let _counted = Counted::new(Arc::clone(&route.open));
                     // A client that meets a worker which does not accept sees its connection close, as it would without us.
-                    let _ = relay(client, route).await;
+                    let _ = relay((client, counted), route).await;
                 });
             }
             Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
@@ -79,8 +92,12 @@ async fn accept(listener: TcpListener, route: Route) {
 }
 
 /// Copies both ways; one side's end of writing is passed on, and the other direction goes on.
-async fn relay(mut client: TcpStream, route: Route) -> io::Result<()> {
+async fn relay((client, counted): (TcpStream, Connection), route: Route) -> io::Result<()> {
     client.set_nodelay(true)?;
+    let mut client = Counted::new(client, counted);
+    if !timeout(AWAKE_WITHIN, route.passage.clone().through()).await? {
+        return Err(io::ErrorKind::ConnectionAborted.into());
+    }
     let mut worker = timeout(CONNECT_WITHIN, route.connect()).await??;
     tokio::io::copy_bidirectional(&mut client, &mut worker).await.map(drop)
 }
@@ -107,20 +124,5 @@ impl Route {
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-    }
-}
-
-struct Counted(Arc<AtomicUsize>);
-
-impl Counted {
-    fn new(counter: Arc<AtomicUsize>) -> Self {
-        counter.fetch_add(1, Ordering::Relaxed);
-        Self(counter)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -5,26 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use rbee_hive_devices::{GpuDemand, LeaseError};
+use rbee_hive_devices::Lease;
 use rbee_hive_policy::exposure::Remains;
-use rbee_hive_policy::{Command, Gpus, NetworkMode, Policy, SandboxPlan, WorkerId, WorkerRequest};
+use rbee_hive_policy::{Command, GpuLease, NetworkMode, Policy, SandboxPlan, WorkerId, WorkerRequest};
 use rbee_hive_sandbox::protocol::{FromLauncher, ToInit, ToLauncher};
 use rbee_hive_sandbox::{SetupFailure, StoppedBy, Verdict};
 use tokio::sync::watch;
 
+use super::leasing::Line;
 use super::{Attached, LOG_TAIL, Result, WorkerSpawner};
-use crate::channel::lock;
+use crate::events::Teller;
 use crate::init_link::InitLink;
+use crate::leases::as_policy_has_it;
 use crate::registry::PortLease;
 use crate::task::{self, Born, Decision, Story, WorkerHandle, first_view, said};
 use crate::view::now;
 use crate::{ErrorKind, LifecycleError, RegistryError, SpawnParams, WorkerEntry, WorkerState, WorkerStatus, WorkerView};
-
-/// What admission has reserved.
-struct Reserved {
-    port: Option<PortLease>,
-    devices: Vec<String>,
-}
 
 impl WorkerSpawner {
     /// Admits a request and starts its worker's task.
@@ -38,9 +34,13 @@ impl WorkerSpawner {
         // Again: a drain may have begun while the launcher was asked.
         attached.may_start()?;
         self.register(&id, &params)?;
+        // Until the worker itself is counted, or will never be.
+        let seat =
+            self.take_seat(attached, &id, (&params.policy, policy.idle)).await.inspect_err(|_| drop(self.registry.remove(id.as_str())))?;
         let started = self.start(attached, (&id, &params, &policy), story).await;
+        drop(seat);
         if started.is_err() {
-            lock(&attached.leases).release(id.as_str());
+            attached.leases.forget(&id);
             self.registry.remove(id.as_str());
         }
         started
@@ -65,37 +65,38 @@ impl WorkerSpawner {
 
     async fn start(&self, attached: &Attached, asked: (&WorkerId, &SpawnParams, &Policy), story: Story) -> Result<WorkerHandle> {
         let (id, params, policy) = asked;
-        let reserved = self.reserve(attached, asked, &story)?;
-        story.tell("spawn_binary", "the policy's binary is {}", &[&policy.worker.binary]);
-        let request = request(id, params, &reserved);
+        let port = self.reserve(attached, policy, &story)?;
         let io = |e: std::io::Error| LifecycleError::new(ErrorKind::SetupFailed, format!("make the channel to the init: {e}"));
         let (link, theirs, events) = InitLink::open().map_err(io)?;
         let mut view = first_view(id, params, &attached.tools.launcher);
-        view.devices = reserved.devices;
-        view.port = reserved.port.as_ref().map(PortLease::port);
+        view.port = port.as_ref().map(PortLease::port);
         view.endpoint = view.port.map(|p| format!("http://127.0.0.1:{p}"));
         let view = watch::Sender::new(view);
-        let (commands_in, commands) = task::commands();
-        let handle = WorkerHandle {
-            id: id.clone(),
-            commands: commands_in,
-            view: view.subscribe(),
-            connections: Arc::default(),
-            known: Arc::default(),
-        };
+        let teller = Teller::new(Arc::clone(&attached.tools.events), id.clone(), story.job().map(str::to_owned));
+        let (commands_in, mut commands) = task::commands();
+        let handle =
+            WorkerHandle { id: id.clone(), commands: commands_in, view: view.subscribe(), usage: Arc::default(), known: Arc::default() };
+        let line = Line { view: &view, commands: &mut commands, story: &story, handle: &handle };
+        let Some(lease) = self.lease(attached, asked, line).await? else { return Ok(handle) };
+        view.send_modify(|view| view.devices.clone_from(&lease.devices));
         self.registry.attach(id.as_str(), handle.clone());
+        story.tell("spawn_binary", "the policy's binary is {}", &[&policy.worker.binary]);
+        let request = request(id, params, (port.as_ref(), &lease));
         let asked = attached.tools.launcher.spawn(request, theirs).await;
         let unclear = match asked {
             Ok(((FromLauncher::Spawned { plan, cgroup, init_pid, not_in_force, policy_digest, .. }, mut fds), released)) => match fds.pop()
             {
                 Some(init) => {
-                    show_plan(&view, (&plan, cgroup, init_pid), not_in_force);
+                    let idle = crate::idle::notes(plan.idle, &attached.tools.launcher.cgroup, cgroup.as_deref());
+                    let notes = not_in_force.into_iter().chain(idle).collect();
+                    show_plan((&view, &teller), (&plan, cgroup, init_pid), notes);
                     let _ = handle.known.link.set(Arc::downgrade(&link));
                     let _ = handle.known.grace.set(Duration::from_millis(plan.stop.grace_ms));
+                    let _ = plan.gpu_memory.map(|limit| handle.known.gpu_memory.set(limit));
                     let asked = params.limits.keys().copied().collect();
                     let _ = handle.known.decision.set(Decision { policy_digest, asked, remains: Remains::from(&*plan) });
                     self.remember(&handle, &params.policy);
-                    let (plan, tools, port) = (*plan, Arc::clone(&attached.tools), reserved.port);
+                    let (plan, tools) = (*plan, Arc::clone(&attached.tools));
                     let born = Born { plan, link, events, init, released, port, commands, view, story, tools, handle: handle.clone() };
                     tokio::spawn(task::run(born));
                     return Ok(handle);
@@ -105,8 +106,8 @@ impl WorkerSpawner {
             Ok(((FromLauncher::Refused { error, .. }, _), _)) => {
                 return match LifecycleError::from(error) {
                     failed if failed.kind == ErrorKind::SetupFailed => {
-                        lock(&attached.leases).release(id.as_str());
-                        show_failure(&view, &failed);
+                        attached.leases.forget(id);
+                        show_failure((&view, &teller), &failed);
                         Ok(handle)
                     }
                     refused => Err(refused),
@@ -120,7 +121,7 @@ impl WorkerSpawner {
         Err(unclear)
     }
 
-    fn reserve(&self, attached: &Attached, (id, params, policy): (&WorkerId, &SpawnParams, &Policy), story: &Story) -> Result<Reserved> {
+    fn reserve(&self, attached: &Attached, policy: &Policy, story: &Story) -> Result<Option<PortLease>> {
         // The port comes before other totals.
         let port = match policy.takes_port() {
             false => None,
@@ -138,12 +139,7 @@ impl WorkerSpawner {
             error.hint = Some("delete workers that have ended, or raise max_workers".into());
             return Err(error);
         }
-        let demand = match policy.devices.gpus {
-            Gpus::Leased => GpuDemand::Leased,
-            Gpus::None => GpuDemand::None,
-        };
-        let devices = lock(&attached.leases).acquire(&attached.inventory, id.as_str(), (&params.device, demand)).map_err(lease_refused)?;
-        Ok(Reserved { port, devices })
+        Ok(port)
     }
 
     /// The error of a start that ended.
@@ -168,15 +164,17 @@ impl WorkerSpawner {
     }
 }
 
-fn request(id: &WorkerId, params: &SpawnParams, reserved: &Reserved) -> WorkerRequest {
+fn request(id: &WorkerId, params: &SpawnParams, (port, lease): (Option<&PortLease>, &Lease)) -> WorkerRequest {
+    let of_gpus = lease.gpus().next().map(|_| GpuLease { id: lease.id.clone(), share: as_policy_has_it(lease.share) });
     WorkerRequest {
         worker_id: id.clone(),
         policy: params.policy.clone(),
         command: Command::Worker { model: params.model.clone(), args: params.args.clone() },
-        devices: reserved.devices.clone(),
+        devices: lease.devices.clone(),
+        lease: of_gpus,
         env: params.env.clone(),
         limits: params.limits.clone(),
-        port: reserved.port.as_ref().map(PortLease::port),
+        port: port.map(PortLease::port),
     }
 }
 
@@ -190,21 +188,12 @@ async fn policy(attached: &Attached, name: &str) -> Result<Policy> {
     }
 }
 
-fn lease_refused(error: LeaseError) -> LifecycleError {
-    let kind = match &error {
-        LeaseError::NoSuchDevice { .. } => ErrorKind::NoSuchDevice,
-        LeaseError::Busy { .. } => ErrorKind::DeviceBusy,
-        LeaseError::NotGranted { .. } => ErrorKind::PolicyViolation,
-    };
-    LifecycleError::new(kind, error.to_string())
-}
-
 fn show_plan(
-    view: &watch::Sender<WorkerView>,
+    (view, teller): (&watch::Sender<WorkerView>, &Teller),
     (plan, cgroup, init_pid): (&SandboxPlan, Option<String>, i32),
     notes: Vec<rbee_hive_policy::NotInForce>,
 ) {
-    view.send_modify(|view| {
+    teller.begin(view, |view| {
         view.generation += 1;
         view.init_pid = Some(init_pid);
         view.cgroup.path = cgroup;
@@ -216,14 +205,14 @@ fn show_plan(
 }
 
 /// A step of the launcher's failed: there was never a task, and the entry stays as it is.
-fn show_failure(view: &watch::Sender<WorkerView>, failed: &LifecycleError) {
+fn show_failure((view, teller): (&watch::Sender<WorkerView>, &Teller), failed: &LifecycleError) {
     let verdict = Verdict::SetupFailed(SetupFailure {
         step: failed.step.clone().unwrap_or_default(),
         errno: failed.errno,
         message: failed.message.clone(),
         hint: failed.hint.clone(),
     });
-    view.send_modify(|view| {
+    teller.begin(view, |view| {
         view.generation += 1;
         view.state = WorkerState::Failed;
         view.port = None;

@@ -3,11 +3,14 @@
 mod admit;
 mod binary;
 mod explain;
+mod freeze;
+mod leasing;
 mod queries;
 mod seed;
 mod stop;
 mod update;
 mod verify;
+mod warm;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -16,12 +19,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rbee_hive_devices::{Inventory, LeaseTable};
+use rbee_hive_devices::Inventory;
 use rbee_hive_narration::{Narration, Narrator};
 use rbee_hive_policy::WorkerId;
 
-use crate::channel::lock;
+use crate::device_watch::{DeviceWatch, Watcher};
 use crate::launcher::LauncherClient;
+use crate::leases::Leases;
 use crate::sampling::{self, Sampler};
 use crate::state::{Hive, Refusal, may_start};
 use crate::task::{Known, Tools, WorkerHandle};
@@ -47,6 +51,10 @@ pub struct SpawnerOptions {
     pub max_workers: usize,
     /// How often the figures of all workers are sampled.
     pub sample_interval: Duration,
+    /// How GPUs are watched; `None`: what happens to them is not known, and their memory is taken to be back at once.
+    pub devices: Option<DeviceWatch>,
+    /// The hive's own directory, opened; `None`: leases do not outlive the hive.
+    pub records: Option<OwnedFd>,
 }
 
 /// Starts workers. Without a launcher it starts none and says so. A clone is another handle on the same workers.
@@ -59,14 +67,15 @@ pub struct WorkerSpawner {
 
 struct Attached {
     tools: Arc<Tools>,
-    inventory: Inventory,
-    leases: Arc<Mutex<LeaseTable>>,
+    leases: Arc<Leases>,
     max_workers: usize,
     draining: AtomicBool,
     /// The last ones first.
     deleted: Mutex<VecDeque<Deleted>>,
     /// Policies as they were when workers were started under them.
     versions: Mutex<explain::Versions>,
+    /// Places under policies that bound their number.
+    seats: Arc<Mutex<warm::Seats>>,
 }
 
 /// A worker that is off the list.
@@ -79,30 +88,37 @@ struct Deleted {
 impl WorkerSpawner {
     /// The hive's spawner. Called inside the runtime.
     pub fn attach(registry: Arc<WorkerRegistry>, launcher: LauncherClient, options: SpawnerOptions) -> Arc<Self> {
-        let leases = Arc::new(Mutex::new(LeaseTable::default()));
-        let table = Arc::clone(&leases);
+        let events = Arc::new(EventHub::default());
+        let leases = Leases::open(options.inventory, Arc::clone(&events), options.records.map(Arc::new));
+        let releasing = Arc::clone(&leases);
         let sampler = Arc::new(Sampler::new(Arc::clone(&launcher.cgroup), options.sample_interval));
         tokio::spawn(sampling::run(Arc::clone(&sampler), Arc::downgrade(&registry)));
         let tools = Arc::new(Tools {
             launcher,
             narrator: options.narrator,
-            events: Arc::default(),
+            events,
             logs: Arc::new(options.logs),
             sampler,
-            release: Box::new(move |id: &WorkerId| lock(&table).release(id.as_str())),
+            release: Box::new(move |id: &WorkerId| releasing.release_worker(id)),
         });
         let tell = |action, human: &str| tools.narrator.tell(Narration::new("worker-lc", action).human(human));
         tell("worker_registry_init", "the registry of workers is ready");
         tell("worker_spawner_init", "the spawner of workers is ready");
         let attached = Attached {
             tools,
-            inventory: options.inventory,
             leases,
             max_workers: options.max_workers,
             draining: AtomicBool::new(false),
             deleted: Mutex::default(),
             versions: Mutex::default(),
+            seats: Arc::default(),
         };
+        if let Some(watch) = options.devices.filter(|_| attached.leases.have_gpus()) {
+            attached.leases.watch();
+            let watcher =
+                Watcher { registry: Arc::clone(&registry), leases: Arc::clone(&attached.leases), tools: Arc::clone(&attached.tools) };
+            tokio::spawn(watcher.run(watch));
+        }
         // The policy names the binary; this is the seed's, where it can be found.
         Arc::new(Self { registry, worker_binary: find_worker_binary().unwrap_or_default(), attached: Some(Arc::new(attached)) })
     }

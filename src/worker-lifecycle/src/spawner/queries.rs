@@ -11,7 +11,6 @@ use rbee_hive_sandbox::protocol::{FromLauncher, IoBytes, PolicyInfo, ProcessIo, 
 use tokio::time::timeout;
 
 use super::{Result, WorkerSpawner};
-use crate::channel::lock;
 use crate::sampling::Freshness;
 use crate::task::{Tools, WorkerHandle};
 use crate::{ErrorKind, HistoryRange, LifecycleError, LogPage, ProcessView, WorkerFilter, WorkerHistory, WorkerView, logs, processes};
@@ -56,6 +55,9 @@ impl WorkerSpawner {
         let mut view = handle.view();
         if let (false, Some(leaf), Some(attached)) = (view.has_ended(), &view.cgroup.path, &self.attached) {
             view.resources = handle.known.sampled.figures(&attached.tools.sampler, (leaf, freshness));
+        }
+        if view.devices.iter().any(|name| name.starts_with("GPU-")) {
+            view.gpu_memory = Some(handle.known.gpu_memory());
         }
         view
     }
@@ -153,7 +155,7 @@ impl WorkerSpawner {
 
     /// Every device with its holder and what was last seen of it, and what could not be found out.
     pub fn topology(&self, seen: &Observation) -> Topology {
-        self.attached.as_ref().map(|a| a.inventory.topology(&lock(&a.leases), seen)).unwrap_or_default()
+        self.attached.as_ref().map(|a| a.leases.topology(seen)).unwrap_or_default()
     }
 }
 

@@ -44,6 +44,8 @@ impl WorkerSpawner {
             args: vec![],
             env: Default::default(),
             limits: Default::default(),
+            lease_id: None,
+            client: None,
             labels: Default::default(),
             wait: WaitFor::Ready,
             job_id: Some(job_id.to_owned()),

@@ -94,7 +94,7 @@ impl WorkerSpawner {
         }
     }
 
-    async fn stop_one(&self, handle: &WorkerHandle, by: StoppedBy, grace: Option<Duration>) -> Result<WorkerView> {
+    pub(super) async fn stop_one(&self, handle: &WorkerHandle, by: StoppedBy, grace: Option<Duration>) -> Result<WorkerView> {
         let view = handle.view();
         if may(Ask::Stop, view.state, view.pid) == Permit::Done {
             return Ok(view);

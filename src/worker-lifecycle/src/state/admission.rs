@@ -11,6 +11,10 @@ pub(crate) enum Ask {
     Signal,
     /// Other limits.
     Update,
+    /// That it stands still.
+    Freeze,
+    /// That it runs again.
+    Thaw,
 }
 
 /// The answer.
@@ -36,6 +40,13 @@ pub(crate) fn may(ask: Ask, state: WorkerState, pid: Option<i32>) -> Permit {
         // Until its program runs, its init has limits of its own still to set; one on its way to its end needs none.
         Ask::Update if ended || state == WorkerState::Stopping || pid.is_none() => Permit::No,
         Ask::Update => Permit::Go,
+        Ask::Freeze | Ask::Thaw if pid.is_none() => Permit::No,
+        // One that is frozen because it was idle is from then on frozen by request.
+        Ask::Freeze if matches!(state, WorkerState::Ready | WorkerState::Unhealthy | WorkerState::Frozen) => Permit::Go,
+        Ask::Thaw if state == WorkerState::Frozen => Permit::Go,
+        Ask::Thaw if matches!(state, WorkerState::Ready | WorkerState::Unhealthy) => Permit::Done,
+        // Its start has deadlines, and a probe that nobody would answer.
+        Ask::Freeze | Ask::Thaw => Permit::No,
     }
 }
 
@@ -102,6 +113,24 @@ mod tests {
             assert_eq!(may(Ask::Update, state, None), Permit::No, "{state:?} has no process");
             let over = matches!(state, WorkerState::Stopping | WorkerState::Stopped | WorkerState::Failed);
             assert_eq!(may(Ask::Update, state, Some(7)), if over { Permit::No } else { Permit::Go }, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_has_been_ready_is_frozen_and_only_what_is_frozen_is_thawed() {
+        use WorkerState::{Frozen, Ready, Unhealthy};
+        for state in STATES {
+            let (frozen, awake) = (state == Frozen, matches!(state, Ready | Unhealthy));
+            assert_eq!(may(Ask::Freeze, state, Some(7)), if awake || frozen { Permit::Go } else { Permit::No }, "{state:?}");
+            let thaw = if frozen {
+                Permit::Go
+            } else if awake {
+                Permit::Done
+            } else {
+                Permit::No
+            };
+            assert_eq!(may(Ask::Thaw, state, Some(7)), thaw, "{state:?}");
+            assert_eq!((may(Ask::Freeze, state, None), may(Ask::Thaw, state, None)), (Permit::No, Permit::No), "{state:?} has no process");
         }
     }
 

@@ -1,19 +1,24 @@
 //! What others hold of a worker.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use rbee_hive_policy::exposure::Remains;
-use rbee_hive_policy::{LimitKey, Limits, NotInForce, WorkerId};
+use rbee_hive_policy::{GpuMemoryPlan, LimitKey, Limits, NotInForce, WorkerId};
 use rbee_hive_sandbox::StoppedBy;
 use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
+use crate::channel::lock;
 use crate::init_link::InitLink;
 use crate::processes::Owner;
+use crate::reach::Usage;
 use crate::sampling::Sampled;
-use crate::{WorkerState, WorkerView};
+use crate::view::now;
+use crate::{GpuMemoryView, Incident, LifecycleError, WorkerState, WorkerView};
+
+/// Incidents of a worker that are kept.
+const MAX_INCIDENTS: usize = 64;
 
 /// What a worker's task is asked to do.
 #[derive(Debug)]
@@ -24,6 +29,12 @@ pub(crate) enum Command {
     Signal { signal: i32 },
     /// Show other limits, which the launcher has put in force; `shown` is told afterwards.
     ShowLimits { now: InForce, changed: Vec<LimitKey>, shown: oneshot::Sender<()> },
+    /// Let it stand still; `tell` hears when it does.
+    Freeze { tell: Told },
+    /// Let it run again; `tell` hears when it does, before it has answered its probe.
+    Thaw { tell: Told },
+    /// Something for its story.
+    Tell { text: String },
 }
 
 /// Limits of a worker and what of its plan is not in force, after an update.
@@ -43,6 +54,9 @@ impl InForce {
         others.chain(self.not_in_force.iter().filter(about_a_limit)).cloned().collect()
     }
 }
+
+/// Who waits for a command to be carried out.
+pub(crate) type Told = oneshot::Sender<Result<(), LifecycleError>>;
 
 /// What becomes known of a worker once and stays, beside its view.
 #[derive(Debug, Default)]
@@ -64,6 +78,43 @@ pub(crate) struct Known {
     pub(crate) in_force: Arc<RwLock<Option<InForce>>>,
     /// Limits that were changed since the start.
     pub(crate) updated: Mutex<BTreeSet<LimitKey>>,
+    /// Its limit of GPU memory.
+    pub(crate) gpu_memory: OnceLock<GpuMemoryPlan>,
+    /// Bytes that it was last seen to have on its GPUs, if that is known.
+    gpu_memory_used: Mutex<Option<u64>>,
+    /// What has happened to its devices, the last ones.
+    incidents: Mutex<VecDeque<Incident>>,
+}
+
+impl Known {
+    /// Takes over what was seen.
+    pub(crate) fn set_gpu_memory(&self, used: Option<u64>) {
+        *lock(&self.gpu_memory_used) = used;
+    }
+
+    /// Use and limit of GPU memory, as clients see them.
+    pub(crate) fn gpu_memory(&self) -> GpuMemoryView {
+        let plan = self.gpu_memory.get();
+        GpuMemoryView {
+            used_bytes: *lock(&self.gpu_memory_used),
+            limit_bytes: plan.map(|plan| plan.limit_bytes),
+            enforced_by: plan.and_then(|plan| plan.enforced_by),
+        }
+    }
+
+    /// Keeps what happened; the oldest goes where there are many.
+    pub(crate) fn add_incident(&self, text: &str) {
+        let mut incidents = lock(&self.incidents);
+        if incidents.len() >= MAX_INCIDENTS {
+            incidents.pop_front();
+        }
+        incidents.push_back(Incident { time: now(), text: text.to_owned() });
+    }
+
+    /// What has happened, the oldest first.
+    pub(crate) fn incidents(&self) -> Vec<Incident> {
+        lock(&self.incidents).iter().cloned().collect()
+    }
 }
 
 /// What a start was decided by, for those who ask later.
@@ -83,7 +134,7 @@ pub(crate) struct WorkerHandle {
     pub(crate) id: WorkerId,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) view: watch::Receiver<WorkerView>,
-    pub(crate) connections: Arc<AtomicUsize>,
+    pub(crate) usage: Arc<Usage>,
     pub(crate) known: Arc<Known>,
 }
 
@@ -93,7 +144,7 @@ impl WorkerHandle {
     }
 
     pub(crate) fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.usage.open()
     }
 
     /// Whether both are of one worker, and not of two that had one name after each other.

@@ -1,7 +1,9 @@
 //! One task owns one worker, from the launcher's answer to the last cgroup. Others send it commands and watch its view.
 
 mod end;
+mod freeze;
 mod handle;
+mod idle;
 mod limits;
 mod memory;
 mod run;
@@ -10,7 +12,6 @@ mod verify;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use rbee_hive_narration::Narrator;
@@ -21,13 +22,14 @@ use rbee_hive_sandbox::{StoppedBy, Verdict};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-pub(crate) use handle::{Command, Decision, InForce, Known, WorkerHandle};
+pub(crate) use handle::{Command, Decision, InForce, Known, Told, WorkerHandle};
 pub(crate) use run::run;
 pub(crate) use story::Story;
 
+use crate::events::Teller;
 use crate::init_link::{Event as InitEvent, InitLink};
 use crate::launcher::{LauncherClient, Released};
-use crate::reach::{Dialer, Forwarder};
+use crate::reach::{Dialer, Forwarder, Gatekeeper, Usage};
 use crate::registry::PortLease;
 use crate::sampling::Sampler;
 use crate::state::{Event, State};
@@ -77,9 +79,13 @@ struct Worker {
     port: Option<PortLease>,
     state: State,
     view: watch::Sender<WorkerView>,
+    teller: Teller,
     story: Story,
     tools: Arc<Tools>,
-    connections: Arc<AtomicUsize>,
+    usage: Arc<Usage>,
+    gate: Gatekeeper,
+    /// What its init lets it do: stand still, or go on.
+    doing: Option<freeze::Doing>,
     known: Arc<Known>,
     notified: watch::Sender<bool>,
     last_probe: Option<String>,
@@ -91,12 +97,13 @@ impl Worker {
     /// Moves on and shows it; `change` adds what the state itself does not say.
     fn step(&mut self, event: Event, change: impl FnOnce(&mut WorkerView)) {
         self.state = self.state.clone().after(event);
+        self.turn_gate();
         let (state, pid) = (self.state.shown(), self.state.process().and_then(|p| p.pid));
         let verdict = match &self.state {
             State::Ended { verdict } => Some(said(verdict.clone())),
             _ => None,
         };
-        self.view.send_modify(|view| {
+        self.teller.change(&self.view, |view| {
             view.state = state;
             view.pid = pid;
             view.generation += 1;
@@ -105,6 +112,7 @@ impl Worker {
                 view.ended_at = Some(now());
             }
             change(view);
+            true
         });
     }
 
@@ -157,6 +165,7 @@ pub(crate) fn first_view(id: &WorkerId, params: &crate::SpawnParams, launcher: &
         not_in_force: vec![],
         drift: vec![],
         verified: None,
+        gpu_memory: None,
         resources: Resources::default(),
         unmeasured: unmeasured(&Resources::default(), &launcher.cgroup),
         verdict: None,

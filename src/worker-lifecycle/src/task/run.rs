@@ -1,19 +1,20 @@
 //! The loop of one worker.
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use rbee_hive_policy::Readiness;
 use rbee_hive_sandbox::protocol::{FromInit, ToInit, ToLauncher};
 use rbee_hive_sandbox::{StoppedBy, Verdict};
 use tokio::sync::{mpsc, watch};
 
 use super::end::Ending;
-use super::{Born, Command, Worker, said, until};
+use super::{Born, Command, Worker, freeze, idle, said, until};
+use crate::events::Teller;
 use crate::init_link::Event as InitEvent;
-use crate::reach::{Dialer, Forwarder, Route, Target};
+use crate::reach::{Dialer, Forwarder, Gatekeeper, Route, Target};
 use crate::readiness::{NotReady, Progress, StartLimits, wait_until_ready};
 use crate::state::{Event, Process, State};
 use crate::view::now;
@@ -23,6 +24,7 @@ pub(crate) async fn run(born: Born) {
     let Born { plan, link, mut events, init, released, port, mut commands, view, story, tools, handle } = born;
     let mut worker = Worker {
         dialer: Arc::new(Dialer::to(Arc::clone(&link), Target::of(&plan))),
+        teller: Teller::new(Arc::clone(&tools.events), handle.id.clone(), story.job().map(str::to_owned)),
         id: handle.id,
         plan,
         link,
@@ -32,7 +34,9 @@ pub(crate) async fn run(born: Born) {
         view,
         story,
         tools,
-        connections: handle.connections,
+        usage: handle.usage,
+        gate: Gatekeeper::new(),
+        doing: None,
         known: handle.known,
         notified: watch::Sender::new(false),
         last_probe: None,
@@ -49,13 +53,9 @@ impl Worker {
         if let Some(ending) = self.until_executed(events, commands).await {
             return ending;
         }
-        let (plan, progress) = (self.plan.clone(), self.progress());
-        let (dialer, notified) = (Arc::clone(&self.dialer), self.notified.subscribe());
-        let limits =
-            StartLimits { total: Duration::from_millis(plan.start_timeout_ms), stall: Duration::from_millis(plan.stall_timeout_ms) };
         let mut verification = self.verify();
-        let mut probing = pin!(wait_until_ready(&plan.readiness, &dialer, limits, (progress, notified)));
-        let mut asking = true;
+        let mut probing = Some(self.probing());
+        let mut looks = self.idle_looks();
         loop {
             tokio::select! {
                 event = events.recv() => match event {
@@ -67,12 +67,29 @@ impl Worker {
                 Some(command) = commands.recv() => self.obey(command).await,
                 Some(checked) = verification.next() => self.verified(checked).await,
                 () = until(self.silent_at) => self.give_init_up().await,
-                answered = &mut probing, if asking && matches!(self.state, State::Starting { .. }) => {
-                    asking = false;
+                answered = answer(&mut probing), if matches!(self.state, State::Starting { .. } | State::Thawing { .. }) => {
+                    probing = None;
                     self.probed(answered).await;
                 }
+                done = freeze::done(&mut self.doing) => {
+                    self.done(done);
+                    if matches!(self.state, State::Thawing { .. }) {
+                        probing = Some(self.probing());
+                    }
+                }
+                () = self.gate.knocked() => self.wake(),
+                () = idle::due(&mut looks) => self.look_whether_idle(&mut looks).await,
             }
         }
+    }
+
+    /// Asks it until it answers, by the same rules after a thaw as at its start: what was swapped out has to come back first.
+    fn probing(&self) -> Probing {
+        let (plan, progress) = (self.plan.clone(), self.progress());
+        let (dialer, notified) = (Arc::clone(&self.dialer), self.notified.subscribe());
+        let limits =
+            StartLimits { total: Duration::from_millis(plan.start_timeout_ms), stall: Duration::from_millis(plan.stall_timeout_ms) };
+        Box::pin(async move { wait_until_ready(&plan.readiness, &dialer, limits, (progress, notified)).await })
     }
 
     /// `None` once the program runs; how it ended where it never did.
@@ -112,10 +129,11 @@ impl Worker {
             FromInit::Ended { verdict: verdict @ Verdict::Unkillable { .. }, resources } => {
                 // News, not the end: the init goes on waiting for them, and says so when they are gone.
                 self.silent_at = None;
-                self.view.send_modify(|view| {
+                self.teller.change(&self.view, |view| {
                     view.generation += 1;
                     view.resources = *resources;
                     view.verdict = Some(said(verdict));
+                    true
                 });
             }
             FromInit::Ended { verdict, resources } => {
@@ -149,7 +167,8 @@ impl Worker {
 
     fn forward(&mut self) {
         let Some(listener) = self.port.as_ref().and_then(|p| p.listener()) else { return };
-        let route = Route { dialer: Arc::clone(&self.dialer), open: Arc::clone(&self.connections), view: self.view.subscribe() };
+        let (dialer, usage) = (Arc::clone(&self.dialer), Arc::clone(&self.usage));
+        let route = Route { dialer, usage, passage: self.gate.passage(), view: self.view.subscribe() };
         match Forwarder::start(listener, route) {
             Ok(forwarder) => self.forwarder = Some(forwarder),
             Err(error) => tracing::error!(worker = %self.id, %error, "can't forward the worker's port"),
@@ -158,12 +177,17 @@ impl Worker {
 
     /// It answers. One that is being stopped stays that.
     fn ready(&mut self) {
-        if !matches!(self.state, State::Starting { .. }) {
-            return;
+        // It has done nothing since now.
+        self.usage.touch();
+        match self.state {
+            State::Starting { .. } => {
+                // The story first: who waits for the state reads it next.
+                self.story.tell("spawn_complete", "{} is ready", &[&self.id]);
+                self.step(Event::Answered, |view| view.ready_at = Some(now()));
+            }
+            State::Thawing { .. } => self.step(Event::Answered, |_| {}),
+            _ => {}
         }
-        // The story first: who waits for the state reads it next.
-        self.story.tell("spawn_complete", "{} is ready", &[&self.id]);
-        self.step(Event::Answered, |view| view.ready_at = Some(now()));
     }
 
     async fn probed(&mut self, answered: Result<(), NotReady>) {
@@ -181,12 +205,19 @@ impl Worker {
             Command::Stop { by, grace } => self.ask_to_stop(by, grace).await,
             Command::Signal { signal } => drop(self.link.send(&ToInit::Signal { signal }).await),
             Command::ShowLimits { now, changed, shown } => self.show_limits(now, &changed, shown),
+            Command::Freeze { tell } => self.freeze_by_request(tell),
+            Command::Thaw { tell } => self.thaw_by_request(tell),
+            Command::Tell { text } => self.story.tell("device", "{}: {}", &[&self.id, &text]),
         }
     }
 
     /// The init knows who asked for the end, the probes know why.
     fn explain(&self, verdict: Verdict) -> Verdict {
         match verdict {
+            // After a thaw.
+            Verdict::Stopped { by: StoppedBy::Readiness, .. } if self.view.borrow().ready_at.is_some() => {
+                Verdict::HealthFailed { last_probe: self.last_probe.clone() }
+            }
             Verdict::Stopped { by: StoppedBy::Readiness, .. } => Verdict::StartTimeout { last_probe: self.last_probe.clone() },
             other => other,
         }
@@ -195,6 +226,16 @@ impl Worker {
     fn progress(&self) -> Progress {
         let leaf = self.view.borrow().cgroup.path.clone();
         Progress::new(Arc::clone(&self.tools.launcher.cgroup), leaf, (Arc::clone(&self.tools.logs), self.id.clone()))
+    }
+}
+
+/// Probes until the worker answers, or it is too late.
+type Probing = BoxFuture<'static, Result<(), NotReady>>;
+
+async fn answer(probing: &mut Option<Probing>) -> Result<(), NotReady> {
+    match probing {
+        Some(probing) => probing.await,
+        None => std::future::pending().await,
     }
 }
 

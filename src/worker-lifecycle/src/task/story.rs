@@ -18,6 +18,11 @@ impl Story {
         Self { narrator, job_id }
     }
 
+    /// The job that follows it.
+    pub(crate) fn job(&self) -> Option<&str> {
+        self.job_id.as_deref()
+    }
+
     pub(crate) fn tell(&self, action: &'static str, human: &str, contexts: &[&dyn Display]) {
         let narration = Narration::new(ACTOR, action).job(self.job_id.as_deref());
         let narration = contexts.iter().fold(narration, |n, context| n.context(context));

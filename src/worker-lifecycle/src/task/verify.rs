@@ -79,14 +79,14 @@ impl Worker {
     /// Shows what was found; a drift that is new is told, and kills where the policy says so.
     pub(super) async fn verified(&mut self, Report { checked, asked }: Report) {
         // What is on its way to its end is no longer as planned, and shall not be.
-        if !matches!(self.state, State::Starting { .. } | State::Ready { .. }) {
+        if !matches!(self.state, State::Starting { .. } | State::Ready { .. } | State::Frozen { .. } | State::Thawing { .. }) {
             return;
         }
         let Checked { findings, took } = checked;
         let drift: Vec<String> = findings.drift.into_iter().map(|d| d.sentence).collect();
         let usec = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let verified = Some(VerifiedView { at: now(), usec, unseen: findings.unseen });
-        let changed = self.view.send_if_modified(|view| {
+        let changed = self.teller.change(&self.view, |view| {
             view.verified = verified;
             let changed = view.drift != drift;
             if changed {

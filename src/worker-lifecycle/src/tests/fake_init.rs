@@ -116,6 +116,16 @@ impl FakeInit {
                     let pid = worker.id() as i32;
                     self.say(FromInit::ProcessIo { seq, processes: vec![ProcessIo { pid, start_ticks: ticks, bytes }] }, &[]);
                 }
+                ToInit::Freeze { seq } => self.say(
+                    match self.act.as_str() {
+                        "unfreezable" => FromInit::NotDone { seq, errno: nix::libc::EBUSY },
+                        "no-freezer" => FromInit::NotDone { seq, errno: nix::libc::ENOTSUP },
+                        _ => FromInit::Settled { seq },
+                    },
+                    &[],
+                ),
+                ToInit::Thaw { seq } => self.say(FromInit::Settled { seq }, &[]),
+                ToInit::Reclaim { seq } => self.say(FromInit::Reclaimed { seq, bytes: Some(4096) }, &[]),
                 // As an init that does not answer: nothing is said of what it would have seen.
                 ToInit::Made { .. } | ToInit::Inspect { .. } | ToInit::Ack => {}
             }

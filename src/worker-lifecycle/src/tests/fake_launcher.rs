@@ -16,7 +16,7 @@ type Ours = Channel<FromLauncher, ToLauncher>;
 
 /// What tests look at, and turn.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// Spawns that came.
     pub(super) spawns: AtomicUsize,
     /// Orders to forget a worker.
@@ -142,7 +142,7 @@ impl Launcher {
         let answer = FromLauncher::Spawned {
             seq,
             plan: Box::new(init.plan.clone()),
-            cgroup: None,
+            cgroup: leaf(&self.directory, &request),
             init_pid: getpid().as_raw_nonzero().get(),
             not_in_force: init.plan.not_in_force.clone(),
             policy_digest: texts(&request.policy).filter(|_| request.policy != "moves").map_or(0, |texts| texts.digest()),
@@ -185,9 +185,31 @@ fn text(name: &str) -> Option<&'static str> {
             "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnone = true\n[limits]\nmemory_max = \"1GiB\"\n\
              cpus = 1.0\n[request]\nmay_set = [\"limits\"]\n"
         }
+        "naps" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"freeze\"\n",
+        "shrinks" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"reclaim\"\n",
+        "leaves" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"stop\"\n",
+        "two" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\nmax_warm = 2\n",
+        "gpu" => {
+            "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnone = true\n[devices]\ngpus = \"leased\"\n"
+        }
+        "gpu-limited" => {
+            "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnone = true\n[devices]\ngpus = \"leased\"\n\
+             gpu_memory_max = { value = \"1GiB\", enforce = \"if_available\" }\n"
+        }
         "notify" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnotify = true\n",
         _ => return None,
     })
+}
+
+/// A cgroup that counts, for workers whose policy is about idleness: none of them works.
+fn leaf(directory: &std::path::Path, request: &WorkerRequest) -> Option<String> {
+    let policy = parse(&request.policy, text(&request.policy)?);
+    policy.idle.after_ms?;
+    let leaf = format!("/w-{}", request.worker_id);
+    let here = directory.join(leaf.trim_start_matches('/'));
+    std::fs::create_dir_all(&here).unwrap();
+    std::fs::write(here.join("cpu.stat"), "usage_usec 5\n").unwrap();
+    Some(leaf)
 }
 
 fn texts(name: &str) -> Option<PolicyTexts> {

@@ -3,12 +3,16 @@
 mod fake_init;
 mod fake_launcher;
 pub(crate) mod forks;
-mod hive;
+pub(crate) mod hive;
 
 mod admission;
 mod ending;
 mod explaining;
 mod figures;
+mod freezing;
+mod idling;
+mod leasing;
 mod reaching;
 mod starting;
+mod telling;
 mod updating;

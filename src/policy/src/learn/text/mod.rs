@@ -11,11 +11,11 @@ use std::path::Path;
 use super::files::Shown;
 use super::limits::{self, Proposed};
 use super::{WatchPlan, Watched, network};
-use crate::LimitValue;
 use crate::explain::show;
 use crate::file::{LandlockMode, MaySet, ProcessSection, RestartWhen, signal_name};
 use crate::oom::OnOom;
 use crate::plan::{Enforce, NetworkMode, OnHiveExit, VerifyPlan};
+use crate::{IdleAction, IdlePlan, LimitValue};
 use command::Command;
 use devices::devices;
 pub(super) use profile::profile;
@@ -145,6 +145,17 @@ fn rest(text: &mut String, watch: &WatchPlan) {
     let _ = write!(text, "\n[verify]\ninterval = {}\non_drift = {}\n", quoted(&format!("{interval_ms}ms")), choice(&on_drift));
     let (memory, enforce) = (quoted(&base.pressure.memory_word()), choice(&base.pressure.enforce));
     let _ = write!(text, "\n[pressure]\nmemory = {{ value = {memory}, enforce = {enforce} }}\n");
+    idle(text, base.idle);
+}
+
+fn idle(text: &mut String, IdlePlan { after_ms, action, max_warm }: IdlePlan) {
+    let Some(after_ms) = after_ms else { return };
+    let _ = write!(text, "\n[idle]\nafter = {}\n", quoted(&format!("{after_ms}ms")));
+    // What was learnt may be a worker without a port, which nothing would wake.
+    if action != IdleAction::Freeze {
+        line(text, "action", &choice(&action), "");
+    }
+    max_warm.iter().for_each(|n| line(text, "max_warm", &n.to_string(), ""));
 }
 
 fn process(text: &mut String, process: &ProcessSection) {

@@ -4,12 +4,15 @@
 
 mod call;
 mod devices;
+mod events;
 mod explain;
 mod follow;
+mod freeze;
 mod history;
 mod info;
 mod kill;
 mod learn;
+mod lease;
 mod logs;
 mod paper;
 mod policy;
@@ -31,11 +34,14 @@ use serde_json::Value;
 
 pub(super) use call::{CallArgs, call};
 pub(super) use devices::{DevicesArgs, devices};
+pub(super) use events::{EventsArgs, events};
 pub(super) use explain::{ExplainArgs, explain};
+pub(super) use freeze::{FreezeArgs, freeze, thaw};
 pub(super) use history::{HistoryArgs, history};
 pub(super) use info::{InfoArgs, info};
 pub(super) use kill::{KillArgs, kill};
 pub(super) use learn::{LearnArgs, learn};
+pub(super) use lease::{LeaseCommand, lease};
 pub(super) use logs::{LogsArgs, logs};
 pub(super) use paper::{CompletionsArgs, completions, man};
 pub(super) use policy::{PolicyCommand, policy};

@@ -18,9 +18,12 @@ pub(crate) struct SpawnArgs {
     /// Name of the worker [default: the hive makes one]
     #[arg(long)]
     id: Option<String>,
-    /// 0, GPU-0, cuda:0, CPU-0, cpu, auto, or GPU-0,GPU-1 [default: auto]
+    /// 0, GPU-0, cuda:0, CPU-0, cpu, auto, GPU-0,GPU-1, or an object of constraints [default: auto]
     #[arg(long)]
     device: Option<String>,
+    /// Run on this lease, which stays its holder's
+    #[arg(long, value_name = "LEASE", conflicts_with = "device")]
+    lease: Option<String>,
     /// Policy [default: default]
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
@@ -58,6 +61,7 @@ impl SpawnArgs {
             worker_id: self.id,
             model: self.model,
             device: self.device.as_deref().map(values::device),
+            lease_id: self.lease,
             policy: self.policy,
             args: self.args,
             env: self.env.into_iter().collect(),

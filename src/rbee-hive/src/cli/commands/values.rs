@@ -27,8 +27,12 @@ pub(super) fn limit(text: &str) -> Value {
     }
 }
 
-/// A device: `0` is an index, `GPU-0,GPU-1` a list, anything else a name.
+/// A device: `0` is an index, `GPU-0,GPU-1` a list, what begins with a brace an object, anything else a name.
 pub(super) fn device(text: &str) -> Value {
+    // One that can't be read is a name that the hive refuses, with its own words.
+    if let Some(object) = text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok()).flatten() {
+        return object;
+    }
     if let Ok(index) = text.parse::<u32>() {
         return json!(index);
     }

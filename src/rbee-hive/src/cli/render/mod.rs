@@ -3,9 +3,11 @@
 //! Owns columns and wording. Must never know where the text goes. Whatever a hive or worker said is cleaned here.
 
 mod devices;
+mod event;
 mod explanation;
 mod history;
 mod hive;
+mod leases;
 mod matrix;
 mod policies;
 mod policy;
@@ -15,9 +17,11 @@ mod verified;
 mod workers;
 
 pub(super) use devices::topology;
+pub(super) use event::event;
 pub(super) use explanation::{explanation, judgement};
 pub(super) use history::{PLOT_WIDTH, history};
 pub(super) use hive::hive;
+pub(super) use leases::leases;
 pub(super) use policies::policies;
 pub(super) use policy::{findings, origins, resolved, score_line, score_points};
 pub(super) use status::{limits, status};

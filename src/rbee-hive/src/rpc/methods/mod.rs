@@ -6,6 +6,9 @@ mod discover;
 mod hive_drain;
 mod hive_info;
 mod hive_shutdown;
+mod lease_acquire;
+mod lease_list;
+mod lease_release;
 mod policy_check;
 mod policy_doctor;
 mod policy_explain;
@@ -14,6 +17,7 @@ mod policy_score;
 mod policy_show;
 mod worker_delete;
 mod worker_explain;
+mod worker_freeze;
 mod worker_history;
 mod worker_list;
 mod worker_logs;
@@ -22,6 +26,8 @@ mod worker_signal;
 mod worker_spawn;
 mod worker_status;
 mod worker_stop;
+mod worker_subscribe;
+mod worker_thaw;
 mod worker_update;
 mod worker_verify;
 mod worker_wait;
@@ -31,6 +37,7 @@ use serde_json::Value;
 
 use super::method::{Answer, Method};
 use crate::params::Refusal;
+pub(super) use worker_subscribe::{SUBSCRIBE, UNSUBSCRIBE};
 
 /// Every method.
 pub(crate) const METHODS: &[Method] = &[
@@ -46,8 +53,15 @@ pub(crate) const METHODS: &[Method] = &[
     worker_history::METHOD,
     worker_verify::METHOD,
     worker_update::METHOD,
+    worker_freeze::METHOD,
+    worker_thaw::METHOD,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
     device_list::METHOD,
     device_topology::METHOD,
+    lease_list::METHOD,
+    lease_acquire::METHOD,
+    lease_release::METHOD,
     policy_list::METHOD,
     policy_show::METHOD,
     policy_check::METHOD,

@@ -2,6 +2,7 @@
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::answer;
+use crate::hive::Caller;
 use crate::params::{SPAWN_PARAMS, parse_spawn};
 
 /// The method.
@@ -12,7 +13,8 @@ pub(super) const METHOD: Method = Method {
     when_client_leaves: WhenClientLeaves::Finish,
     call: |state, mut fields| {
         Box::pin(async move {
-            let params = parse_spawn(&mut fields, "worker_id")?;
+            let mut params = parse_spawn(&mut fields, "worker_id")?;
+            params.client = Caller::current().gone;
             answer(&state.workers.spawn(params).await?)
         })
     },

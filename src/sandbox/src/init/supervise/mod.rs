@@ -1,7 +1,7 @@
 //! The init's life while its worker lives: reap, log, connect, stop; then the verdict.
 //!
 //! ```text
-//!  poll ──► control channel: sockets, connections, signals, stop       (its end is the hive's end: keep or kill)
+//!  poll ──► control channel: sockets, connections, signals, freeze, stop   (its end is the hive's end: keep or kill)
 //!       ──► signalfd: reap; the worker's own end leads to the ending
 //!       ──► stdout, stderr: log          ──► notify socket: pass on
 //!       ──► seccomp listener: a violation is recorded, and everything killed (a watched worker's other calls are noted, and go on)
@@ -11,11 +11,13 @@
 mod as_worker;
 mod connect;
 mod ending;
+mod freeze;
 mod inspect;
 mod io;
 mod memory;
 mod notify;
 mod outbox;
+mod reclaim;
 mod stop;
 mod violation;
 
@@ -35,9 +37,11 @@ use super::{InitContext, Running, Stdio};
 use crate::StoppedBy;
 use crate::cgroup::WorkerLeaf;
 use crate::protocol::{FromInit, Made, ToInit};
+use freeze::Freezer;
 use memory::MemoryWatch;
 use notify::Notifications;
 use outbox::Outbox;
+use reclaim::Reclaiming;
 use stop::Stopping;
 
 /// Most signals that are read, and most processes that are reaped, before it is the turn of others.
@@ -86,6 +90,8 @@ struct Supervisor {
     killing_filter: bool,
     /// The sandbox as it was made.
     made: Made,
+    freezer: Freezer,
+    reclaiming: Option<Reclaiming>,
 }
 
 /// Supervises until the worker has ended; the init's exit status.
@@ -118,6 +124,8 @@ pub(super) fn run(mut context: InitContext, running: Running) -> i32 {
         watcher,
         killing_filter: false,
         made: running.made,
+        freezer: Freezer::default(),
+        reclaiming: None,
     };
     supervisor.killing_filter = supervisor.context.filters.is_some() && supervisor.context.listener.is_none();
     supervisor.reap();
@@ -174,6 +182,8 @@ impl Supervisor {
         if ready.control && !self.hive_gone {
             self.listen();
         }
+        self.look_at_freezer();
+        self.reclaim_a_piece();
         self.flush();
     }
 
@@ -201,13 +211,13 @@ impl Supervisor {
             list.push(PollFd::new(listener.as_fd(), PollFlags::POLLIN));
             sources.push(Source::Violation);
         }
-        let deadline = if self.more_to_reap { Some(Instant::now()) } else { deadline };
+        let deadline = if self.more_to_reap || self.reclaiming.is_some() { Some(Instant::now()) } else { deadline };
         for source in self.memory.listening() {
             list.push(PollFd::new(source.as_fd(), PollFlags::from_bits_truncate(source.flags().bits().cast_signed())));
             sources.push(Source::Memory);
         }
         let resumes = self.notifications.as_ref().and_then(Notifications::resumes);
-        let deadline = deadline.into_iter().chain(resumes).chain(self.memory.resumes()).chain(full_until).min();
+        let deadline = deadline.into_iter().chain(resumes).chain(self.memory.resumes()).chain(full_until).chain(self.freezer.due()).min();
         let mut ready = Ready::default();
         if poll(&mut list, timeout_until(deadline)).is_err() {
             return ready;
@@ -270,12 +280,15 @@ impl Supervisor {
             match self.context.control.recv() {
                 Ok((ToInit::Sockets { seq, count }, _)) => self.give_sockets(seq, count),
                 Ok((ToInit::ConnectUnix { seq }, _)) => self.connect_unix(seq),
-                Ok((ToInit::Signal { signal }, _)) => self.signal_worker(signal),
+                Ok((ToInit::Signal { signal }, _)) => self.signal_by_request(signal),
                 Ok((ToInit::Stop { by, grace_ms }, _)) => self.stop(by, Duration::from_millis(grace_ms)),
                 Ok((ToInit::Made { seq }, _)) => self.tell_made(seq),
                 Ok((ToInit::Inspect { seq }, _)) => self.inspect(seq),
                 Ok((ToInit::Io { seq }, _)) => self.tell_io(seq),
                 Ok((ToInit::ProcessIo { seq }, _)) => self.tell_process_io(seq),
+                Ok((ToInit::Freeze { seq }, _)) => self.freeze(seq),
+                Ok((ToInit::Thaw { seq }, _)) => self.thaw(seq),
+                Ok((ToInit::Reclaim { seq }, _)) => self.begin_reclaim(seq),
                 Ok((ToInit::Ack, _)) => self.acknowledged = true,
                 Err(e) if e.would_block() => return,
                 Err(e) if e.is_one_bad_message() => {} // one bad message is not the hive's end
@@ -289,6 +302,16 @@ impl Supervisor {
         self.outbox.clear();
         if self.context.plan.on_hive_exit == OnHiveExit::Kill {
             self.stop(StoppedBy::HiveExit, Duration::ZERO);
+        }
+        // Nobody is left who could wake it.
+        let _ = self.run_again();
+    }
+
+    fn signal_by_request(&mut self, signal: i32) {
+        self.signal_worker(signal);
+        // Others wait until it runs again; on v1 this one would, too.
+        if signal == libc::SIGKILL {
+            let _ = self.run_again();
         }
     }
 

@@ -32,6 +32,8 @@ impl Supervisor {
                 self.stopping = Some(Stopping { by, forced: false, kill_at });
                 if !grace.is_zero() {
                     self.signal_worker(self.context.plan.stop.signal);
+                    // After the signal: it is the first thing that it meets.
+                    let _ = self.run_again();
                 }
             }
         }

@@ -237,6 +237,7 @@ fn request(policy: &str) -> Result<WorkerRequest, LaunchError> {
         policy: policy.to_owned(),
         command: Command::Run { argv: vec!["true".to_owned()] },
         devices: vec!["CPU-0".to_owned()],
+        lease: None,
         env: std::collections::BTreeMap::new(),
         limits: std::collections::BTreeMap::new(),
         port: None,

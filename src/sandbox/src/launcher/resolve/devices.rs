@@ -1,11 +1,12 @@
 //! Devices of one request: from leased names to nodes with numbers.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rbee_hive_devices::{DeviceNumbers, Inventory, NodeKind};
-use rbee_hive_policy::{DeviceAccess, DeviceKind, DeviceNode, Policy};
+use rbee_hive_devices::{DeviceNumbers, Inventory, Near, NodeKind};
+use rbee_hive_policy::{Affinity, Bind, BindSource, DeviceAccess, DeviceKind, DeviceNode, Policy};
 
+use super::gpu_memory;
 use crate::cgroup::Tree;
 use crate::protocol::{HostFeature, LaunchError, LaunchErrorKind};
 use crate::step::CallError;
@@ -19,11 +20,17 @@ const READ_WRITE: DeviceAccess = DeviceAccess { read: true, write: true, mknod: 
 pub(crate) struct DeviceFacts {
     /// All granted nodes.
     pub(crate) nodes: Vec<DeviceNode>,
-    /// Those of leased GPUs.
-    pub(crate) exclusive: Vec<DeviceNode>,
+    /// Those of leased GPUs, each with its GPU's memory, if known.
+    pub(crate) exclusive: Vec<(DeviceNode, Option<u64>)>,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) cpuset: Option<String>,
     pub(crate) mems: Option<String>,
+    /// GPUs that nothing can be placed next to, and why.
+    pub(crate) nowhere_near: Vec<String>,
+    /// Files of the drivers, read-only.
+    pub(crate) binds: Vec<Bind>,
+    /// Why no cgroup limits the memory of the GPUs.
+    pub(crate) no_dmem: String,
     pub(crate) host_cpus: String,
 }
 
@@ -33,23 +40,51 @@ impl DeviceFacts {
         if gpu && policy.devices.gpus == rbee_hive_policy::Gpus::None {
             return Err(LaunchError::new(LaunchErrorKind::PolicyViolation, "the policy grants no GPU"));
         }
+        if let Some(whole) = inventory.gpus.iter().find(|g| g.partitioned && leased.contains(&format!("GPU-{}", g.index))) {
+            let text = format!("GPU-{} is cut into parts, which are leased in its place", whole.index);
+            return Err(LaunchError::new(LaunchErrorKind::NoSuchDevice, text).with_hint("`rbee-hive devices` lists them"));
+        }
         let grant = inventory.grant(leased).map_err(|e| LaunchError::new(LaunchErrorKind::NoSuchDevice, e.to_string()))?;
         let mut nodes = Vec::new();
         for path in BASIC {
             nodes.push(node(Path::new(path), ALL)?);
         }
-        let exclusive: Vec<DeviceNode> = grant.exclusive.iter().map(|p| node(p, READ_WRITE)).collect::<Result<_, _>>()?;
+        let mut exclusive = Vec::new();
+        for path in &grant.exclusive {
+            let memory = inventory.gpus.iter().find(|g| g.nodes.contains(path)).and_then(|g| g.memory_bytes);
+            exclusive.push((node(path, READ_WRITE)?, memory));
+        }
         for path in &grant.shared {
             nodes.push(node(path, READ_WRITE)?);
         }
         for listed in &policy.devices.nodes {
             nodes.push(node(&listed.path, listed.access)?);
         }
-        nodes.extend(exclusive.iter().cloned());
+        nodes.extend(exclusive.iter().map(|(node, _)| node.clone()));
         nodes.sort();
         nodes.dedup_by(|a, b| a.path == b.path);
-        Ok(Self { nodes, exclusive, env: grant.env, cpuset: grant.cpuset, mems: grant.mems, host_cpus: inventory.cpus.clone() })
+        let near = match policy.devices.affinity {
+            Affinity::Device => inventory.near(leased),
+            Affinity::None => Near::default(),
+        };
+        Ok(Self {
+            nodes,
+            exclusive,
+            env: grant.env,
+            // A lease is of CPUs or of GPUs.
+            cpuset: grant.cpuset.or(near.cpuset),
+            mems: grant.mems.or(near.mems),
+            nowhere_near: near.unknown,
+            no_dmem: gpu_memory::no_dmem(),
+            binds: grant.mounts.into_iter().map(driver_file).collect(),
+            host_cpus: inventory.cpus.clone(),
+        })
     }
+}
+
+/// One that the host has lost since is left out: a driver's programs say themselves what they lack.
+fn driver_file((host, inside): (PathBuf, PathBuf)) -> Bind {
+    Bind { source: BindSource::Path { path: host }, target: inside, writable: false, optional: true }
 }
 
 fn node(path: &Path, access: DeviceAccess) -> Result<DeviceNode, LaunchError> {

@@ -3,8 +3,10 @@
 pub(super) mod abilities;
 pub(super) mod binary;
 pub(super) mod devices;
+pub(super) mod gpu_memory;
 pub(super) mod identity;
 pub(super) mod idmap;
+pub(super) mod lease;
 pub(super) mod limits;
 pub(super) mod model;
 pub(super) mod paths;

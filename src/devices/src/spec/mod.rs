@@ -2,9 +2,14 @@
 //!
 //! Must never know what the host has: a spelling is right or wrong on every machine.
 
+mod wish;
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+
+pub(crate) use wish::MAX_COUNT;
+pub use wish::{DeviceWish, GpuName, WhenBusy};
 
 /// Highest index that is believed.
 pub(crate) const MAX_INDEX: u32 = 4095;
@@ -20,32 +25,73 @@ pub enum DeviceSpec {
     Cpu(u32),
     /// These GPUs by index (`0`, `"GPU-0"`, `"cuda:0"`, a list of them), no duplicates, never empty.
     Gpus(Vec<u32>),
-    /// These GPUs by UUID (`"GPU-5c0e…"` with more than digits after the dash), in any case; no duplicates, never empty.
+    /// These GPUs by UUID (`"GPU-5c0e…"` with more than digits after the dash, `"MIG-…"`), in any case; no duplicates, never empty.
     GpuUuids(Vec<String>),
+    /// GPUs that answer to constraints (an object).
+    Wish(Box<DeviceWish>),
 }
 
 /// A `device` that means nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("device {given} is not valid: use 0, \"GPU-0\", \"cuda:0\", \"CPU-0\", \"cpu\", \"auto\", or a list of GPUs")]
+#[error("device {given} is not valid: {why}")]
 pub struct InvalidDevice {
     /// What was given, as JSON, cut to 120 characters.
     pub given: String,
+    /// What is wrong with it, or what can be given.
+    pub why: String,
 }
+
+/// What there is beside objects.
+const SPELLINGS: &str = "use 0, \"GPU-0\", \"cuda:0\", \"CPU-0\", \"cpu\", \"auto\", a list of GPUs, or an object such as {\"count\": 2}";
 
 impl DeviceSpec {
     /// From the request's JSON; `null` is [`DeviceSpec::Auto`].
     pub fn parse(value: &Value) -> Result<Self, InvalidDevice> {
-        let invalid = || InvalidDevice { given: value.to_string().chars().take(120).collect() };
+        let invalid = |why: String| InvalidDevice { given: value.to_string().chars().take(120).collect(), why };
         let parsed = match value {
             Value::Null => Some(Self::Auto),
             Value::Array(list) => gpus(list),
+            Value::Object(_) => return DeviceWish::parse(value).map(|wish| Self::Wish(Box::new(wish))).map_err(invalid),
             one => single(one),
         };
-        parsed.ok_or_else(invalid)
+        parsed.ok_or_else(|| invalid(SPELLINGS.into()))
     }
 
-    /// From the command line: one name, or several GPUs with commas between.
+    /// The same with this for a device that is taken. CPUs never are.
+    #[must_use]
+    pub fn when_busy(self, when_busy: WhenBusy) -> Self {
+        match self.wish() {
+            Some(wish) if when_busy != WhenBusy::Refuse => Self::Wish(Box::new(DeviceWish { when_busy, ..wish })),
+            _ => self,
+        }
+    }
+
+    /// How long it may wait in line, where it may and says so.
+    pub fn queue_timeout(&self) -> Option<std::time::Duration> {
+        match self.wish()?.when_busy {
+            WhenBusy::Queue { timeout } => timeout,
+            WhenBusy::Refuse => None,
+        }
+    }
+
+    /// As constraints on GPUs; `None` for CPUs.
+    pub(crate) fn wish(&self) -> Option<DeviceWish> {
+        let gpus = match self {
+            Self::AnyCpu | Self::Cpu(_) => return None,
+            Self::Auto => vec![],
+            Self::Gpus(list) => list.iter().copied().map(GpuName::Index).collect(),
+            Self::GpuUuids(list) => list.iter().cloned().map(GpuName::Uuid).collect(),
+            Self::Wish(wish) => return Some((**wish).clone()),
+        };
+        Some(DeviceWish { gpus, ..DeviceWish::default() })
+    }
+
+    /// From the command line: one name, several GPUs with commas between, or an object in JSON.
     pub fn parse_text(text: &str) -> Result<Self, InvalidDevice> {
+        if text.trim_start().starts_with('{') {
+            let invalid = |e: serde_json::Error| InvalidDevice { given: text.chars().take(120).collect(), why: e.to_string() };
+            return Self::parse(&serde_json::from_str(text).map_err(invalid)?);
+        }
         let parts: Vec<Value> = text.split(',').map(|p| Value::String(p.trim().to_owned())).collect();
         match parts.as_slice() {
             [one] => Self::parse(one),
@@ -71,7 +117,15 @@ fn single(value: &Value) -> Option<DeviceSpec> {
     if let Some(n) = index(name) {
         return Some(DeviceSpec::Gpus(vec![n]));
     }
-    (text.starts_with("GPU-") && is_uuid(name)).then(|| DeviceSpec::GpuUuids(vec![text.to_owned()]))
+    let uuid = (text.starts_with("GPU-") && is_uuid(name)) || text.strip_prefix("MIG-").is_some_and(is_mig);
+    uuid.then(|| DeviceSpec::GpuUuids(vec![text.to_owned()]))
+}
+
+/// A UUID of its own, or as drivers before 470 had it: `MIG-GPU-<uuid>/<GPU instance>/<compute instance>`.
+fn is_mig(name: &str) -> bool {
+    let Some(old) = name.strip_prefix("GPU-") else { return is_uuid(name) };
+    let parts: Vec<&str> = old.split('/').collect();
+    matches!(parts.as_slice(), [uuid, gpu, compute] if is_uuid(uuid) && index(gpu).is_some() && index(compute).is_some())
 }
 
 /// Digits alone are an index, and one that is too large stays one.
@@ -136,7 +190,12 @@ mod tests {
         assert_eq!(DeviceSpec::parse(&json!(null)), Ok(DeviceSpec::Auto));
         assert_eq!(DeviceSpec::parse_text("GPU-0,GPU-1"), Ok(DeviceSpec::Gpus(vec![0, 1])));
         let uuid = "GPU-5c0e3b1a-0000-4000-8000-000000000000";
-        assert_eq!(DeviceSpec::parse(&json!(uuid)), Ok(DeviceSpec::GpuUuids(vec![uuid.into()])));
+        for uuid in [uuid, "MIG-5c0e3b1a-0000-4000-8000-00000000000a", "MIG-GPU-5c0e3b1a-0000-4000-8000-000000000000/1/0"] {
+            assert_eq!(DeviceSpec::parse(&json!(uuid)), Ok(DeviceSpec::GpuUuids(vec![uuid.into()])));
+        }
+        let DeviceSpec::Wish(wish) = DeviceSpec::parse_text("{\"count\": 2}").unwrap() else { panic!("no constraints") };
+        assert_eq!(wish.count, Some(2));
+        assert!(DeviceSpec::parse_text("{\"count\": ").is_err());
     }
 
     #[test]
@@ -151,7 +210,10 @@ mod tests {
             json!("gpu"),
             json!("GPU-"),
             json!(true),
-            json!({}),
+            json!({"gpu": 0}),
+            json!({"count": 0}),
+            json!("MIG-"),
+            json!("MIG-GPU-5c0e3b1a-0000/1"),
             json!(["auto", 0]),
             json!(""),
             json!("CPU--1"),
@@ -185,7 +247,11 @@ mod tests {
             any::<f64>().prop_map(Value::from),
             "(GPU-|CPU-|cuda:|)([0-3]|[0-9a-f-]{0,40})|auto|cpu".prop_map(Value::from),
         ];
-        leaf.prop_recursive(2, 12, 4, |inner| proptest::collection::vec(inner, 0..4).prop_map(Value::from))
+        let key = "count|share|ways|memory|gpus|exclude|min_memory|when_busy|linked|name";
+        leaf.prop_recursive(2, 12, 4, move |inner| {
+            let object = proptest::collection::btree_map(key, inner.clone(), 0..4).prop_map(|m| Value::Object(m.into_iter().collect()));
+            prop_oneof![proptest::collection::vec(inner, 0..4).prop_map(Value::from), object]
+        })
     }
 
     proptest! {

@@ -1,0 +1,44 @@
+//! The variables by which the vendors' runtimes choose devices.
+//!
+//! They hide nothing from who overrides them: what a worker can't open is decided by nodes and the device policy.
+
+use std::collections::BTreeMap;
+
+use super::list;
+use crate::{Gpu, Inventory, Vendor};
+
+/// Every vendor's variable is set: an absent one means "all".
+///
+/// CUDA is told UUIDs. The others count what a process can open, and inside there is nothing but the leased GPUs: the host's index would
+/// name one that is not there, for which Vulkan's loader in llama.cpp ends the worker and ROCm shows none. HIP counts what
+/// `ROCR_VISIBLE_DEVICES` has left, so that its list begins at 0 whatever that one says.
+pub(super) fn variables(inventory: &Inventory, gpus: &[&Gpu]) -> BTreeMap<String, String> {
+    let of = |vendor: Vendor| gpus.iter().filter(move |g| g.vendor == vendor);
+    let places = |count: usize| list(0..count).unwrap_or_default();
+    let nvidia = list(of(Vendor::Nvidia).map(|g| cuda_name(inventory, g)));
+    let amd = places(of(Vendor::Amd).count());
+    let amd_uuids: Option<Vec<&str>> = of(Vendor::Amd).map(|g| g.uuid.as_deref()).collect();
+    let pairs = [
+        ("CUDA_VISIBLE_DEVICES", nvidia.clone().unwrap_or_default()),
+        ("CUDA_DEVICE_ORDER", "PCI_BUS_ID".to_owned()),
+        ("NVIDIA_VISIBLE_DEVICES", nvidia.unwrap_or_else(|| "void".to_owned())),
+        ("ROCR_VISIBLE_DEVICES", amd_uuids.map_or_else(|| amd.clone(), |uuids| uuids.join(","))),
+        ("HIP_VISIBLE_DEVICES", amd),
+        ("ZE_AFFINITY_MASK", places(of(Vendor::Intel).count())),
+        ("GGML_VK_VISIBLE_DEVICES", places(gpus.len())),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// How CUDA is told of a GPU. A part that MIG has cut out has no index that CUDA knows: without a UUID of its own it is named by its
+/// parent's and its instances, as drivers before 470 had it; where that is not known either it is not shown at all.
+fn cuda_name(inventory: &Inventory, gpu: &Gpu) -> String {
+    match (&gpu.uuid, &gpu.mig) {
+        (Some(uuid), _) => uuid.clone(),
+        (None, None) => gpu.index.to_string(),
+        (None, Some(part)) => {
+            let parent = inventory.gpu(part.parent).and_then(|parent| parent.uuid.as_ref());
+            parent.map_or_else(String::new, |uuid| format!("MIG-{uuid}/{}/{}", part.gpu_instance, part.compute_instance))
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The line.
+
+use serde_json::json;
+
+use super::*;
+
+fn patient(holder: &str, mut value: serde_json::Value) -> LeaseRequest {
+    value["when_busy"] = json!("queue");
+    free(holder, value)
+}
+
+fn served(table: &mut LeaseTable, host: &Inventory) -> Vec<(Ticket, Vec<String>)> {
+    table.pump(host).into_iter().map(|s| (s.ticket, got(s.outcome))).collect()
+}
+
+#[test]
+fn who_waits_is_served_in_order() {
+    let (host, mut table) = (host(&[80]), LeaseTable::default());
+    table.acquire(&host, &free("a", json!(0))).unwrap();
+    let (b, c) = (queued(table.ask(&host, patient("b", json!({})))), queued(table.ask(&host, patient("c", json!({})))));
+    assert!(served(&mut table, &host).is_empty());
+    release(&mut table, "a");
+    assert_eq!(served(&mut table, &host), [(b, vec!["GPU-0".to_owned()])]);
+    release(&mut table, "b");
+    assert_eq!(served(&mut table, &host), [(c, vec!["GPU-0".to_owned()])]);
+}
+
+#[test]
+fn a_request_for_many_is_not_starved_by_those_for_few() {
+    let (host, mut table) = (host(&[80, 80]), LeaseTable::default());
+    table.acquire(&host, &free("a", json!(0))).unwrap();
+    let both = queued(table.ask(&host, patient("both", json!({"count": 2}))));
+    let few = queued(table.ask(&host, patient("few", json!({"count": 1}))));
+    let error = table.acquire(&host, &free("newcomer", json!("auto"))).unwrap_err();
+    assert_eq!(error.to_string(), "GPU-0 is held by worker a; GPU-1 is kept for worker both, which waits longer");
+    assert!(served(&mut table, &host).is_empty(), "GPU-1 is free, and kept");
+    release(&mut table, "a");
+    assert_eq!(served(&mut table, &host), [(both, vec!["GPU-0".to_owned(), "GPU-1".to_owned()])]);
+    release(&mut table, "both");
+    assert_eq!(served(&mut table, &host), [(few, vec!["GPU-0".to_owned()])]);
+}
+
+#[test]
+fn who_wants_other_gpus_passes() {
+    let (host, mut table) = (host(&[80, 80, 80]), LeaseTable::default());
+    table.acquire(&host, &free("a", json!(0))).unwrap();
+    queued(table.ask(&host, patient("b", json!({"gpus": [0]}))));
+    assert_eq!(got(table.acquire(&host, &free("c", json!(1)))), ["GPU-1"]);
+    assert_eq!(got(table.acquire(&host, &free("d", json!("auto")))), ["GPU-2"]);
+}
+
+#[test]
+fn who_leaves_the_line_frees_the_way() {
+    let (host, mut table) = (host(&[80, 80]), LeaseTable::default());
+    table.acquire(&host, &free("a", json!(0))).unwrap();
+    let both = queued(table.ask(&host, patient("both", json!({"count": 2}))));
+    let few = queued(table.ask(&host, patient("few", json!({"count": 1}))));
+    assert!(table.cancel(both) && !table.cancel(both));
+    assert_eq!(served(&mut table, &host), [(few, vec!["GPU-1".to_owned()])]);
+    assert_eq!(table.waiting(), 0);
+}
+
+#[test]
+fn a_quarantined_gpu_is_waited_for_and_one_that_vanishes_is_not() {
+    let (one, mut table) = (host(&[80]), LeaseTable::default());
+    table.quarantine(0, "it does not answer");
+    let a = queued(table.ask(&one, patient("a", json!({"gpus": [0]}))));
+    let b = queued(table.ask(&one, patient("b", json!({"gpus": [0]}))));
+    assert!(served(&mut table, &one).is_empty());
+    table.heal(0);
+    assert_eq!(served(&mut table, &one), [(a, vec!["GPU-0".to_owned()])]);
+    let outcome = table.pump(&host(&[]));
+    assert!(
+        matches!(outcome.as_slice(), [Served { ticket, outcome: Err(LeaseError::NoSuchDevice { .. }) }] if *ticket == b),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn the_line_has_a_bound() {
+    let (host, mut table) = (host(&[80]), LeaseTable::default());
+    table.acquire(&host, &free("a", json!(0))).unwrap();
+    for n in 0..MAX_WAITING {
+        queued(table.ask(&host, patient(&format!("w{n}"), json!({}))));
+    }
+    assert_eq!(table.ask(&host, patient("last", json!({}))), Err(LeaseError::QueueFull(MAX_WAITING)));
+}

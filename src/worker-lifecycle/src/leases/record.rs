@@ -1,0 +1,128 @@
+//! `hive/leases.json`: the external leases, written whole. The hive's own file; the launcher never reads it.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use rbee_hive_devices::{MAX_EXTERNAL, Share};
+use rustix::fs::{Mode, OFlags, openat, renameat};
+use serde::{Deserialize, Serialize};
+
+use crate::channel::lock;
+
+const NAME: &str = "leases.json";
+const NEW: &str = ".leases.json.new";
+const VERSION: u32 = 1;
+/// More than [`MAX_EXTERNAL`] leases of 64 GPUs with long names take.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// A lease on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    pub(super) lease_id: String,
+    pub(super) holder: String,
+    /// UUIDs, or `GPU-<index>` of one that has none.
+    pub(super) gpus: Vec<String>,
+    pub(super) share: Share,
+    pub(super) expires: Option<SystemTime>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Content {
+    version: u32,
+    /// Leases do not outlive the machine's run: their holders don't.
+    boot_id: String,
+    /// The highest number that was given.
+    given: u64,
+    leases: Vec<Kept>,
+}
+
+/// The file in the hive's own directory.
+#[derive(Debug)]
+pub(super) struct Record {
+    directory: Arc<OwnedFd>,
+    /// One writer at a time, or an older list would end over a newer one.
+    writing: Mutex<()>,
+}
+
+impl Record {
+    pub(super) fn new(directory: Arc<OwnedFd>) -> Self {
+        Self { directory, writing: Mutex::new(()) }
+    }
+
+    /// Writes what `content` says once it is this writer's turn.
+    pub(super) fn write(&self, content: impl FnOnce() -> (u64, Vec<Kept>)) -> io::Result<()> {
+        let _turn = lock(&self.writing);
+        let (given, leases) = content();
+        let text = serde_json::to_vec(&Content { version: VERSION, boot_id: boot_id()?, given, leases })?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.directory, NEW, flags, Mode::from_raw_mode(0o600))?;
+        std::fs::File::from(file).write_all(&text)?;
+        Ok(renameat(&self.directory, NEW, &self.directory, NAME)?)
+    }
+
+    /// The highest number that was given, and the leases; none where there is no file, or where the machine was started since.
+    pub(super) fn read(&self) -> io::Result<(u64, Vec<Kept>)> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = match openat(&self.directory, NAME, flags, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT) => return Ok((0, vec![])),
+            opened => opened?,
+        };
+        let mut text = Vec::new();
+        std::fs::File::from(file).take(MAX_BYTES).read_to_end(&mut text)?;
+        let Content { version, boot_id: written, given, leases } = serde_json::from_slice(&text)?;
+        if version != VERSION || leases.len() > MAX_EXTERNAL {
+            return Err(io::Error::other(format!("version {version} with {} leases is not understood", leases.len())));
+        }
+        Ok((given, if written == boot_id()? { leases } else { vec![] }))
+    }
+}
+
+fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> (tempfile::TempDir, Record) {
+        let directory = tempfile::tempdir().unwrap();
+        let opened = std::fs::File::open(directory.path()).unwrap();
+        (directory, Record::new(Arc::new(opened.into())))
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_and_nothing_is_there_at_first() {
+        let (directory, record) = record();
+        assert_eq!(record.read().unwrap(), (0, vec![]));
+        let expires = Some(SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_800_000_000_123));
+        let kept = Kept { lease_id: "lease:3".into(), holder: "e".into(), gpus: vec!["GPU-a".into()], share: Share::Ways(2), expires };
+        record.write(|| (7, vec![kept.clone()])).unwrap();
+        assert_eq!(record.read().unwrap(), (7, vec![kept]));
+        assert!(!directory.path().join(NEW).exists());
+    }
+
+    #[test]
+    fn leases_of_another_run_of_the_machine_are_gone_and_their_numbers_are_not_given_again() {
+        let (directory, record) = record();
+        let kept = Kept { lease_id: "lease:3".into(), holder: "e".into(), gpus: vec![], share: Share::Exclusive, expires: None };
+        record.write(|| (7, vec![kept])).unwrap();
+        let path = directory.path().join(NAME);
+        std::fs::write(&path, std::fs::read_to_string(&path).unwrap().replace(&boot_id().unwrap(), "another")).unwrap();
+        assert_eq!(record.read().unwrap(), (7, vec![]));
+    }
+
+    #[test]
+    fn a_file_that_is_none_of_ours_is_an_error() {
+        let (directory, record) = record();
+        for text in ["", "{}", "{\"version\":2,\"boot_id\":\"x\",\"given\":1,\"leases\":[]}"] {
+            std::fs::write(directory.path().join(NAME), text).unwrap();
+            assert!(record.read().is_err(), "{text}");
+        }
+        std::fs::remove_file(directory.path().join(NAME)).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", directory.path().join(NAME)).unwrap();
+        assert!(record.read().is_err(), "a link is not followed");
+    }
+}

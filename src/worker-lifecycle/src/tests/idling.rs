@@ -1,0 +1,88 @@
+//! What follows from idleness, over a cgroup whose CPU time stands still.
+
+use rbee_hive_sandbox::{StoppedBy, Verdict};
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use super::freezing::{answered, ask};
+use super::hive::{Hive, SOON, id};
+use crate::{ErrorKind, EventKind, Feed, Filter, WorkerState, WorkerView};
+
+/// The acts on idle workers, as they are told.
+async fn acts(hive: &Hive, wanted: usize) -> Vec<Value> {
+    let filter = Filter { kind: Some(EventKind::Idle), ..Filter::default() };
+    let mut feed = Feed::new(std::sync::Arc::clone(hive.spawner.events().unwrap()), Some(0), filter);
+    let mut told = vec![];
+    let reading = async {
+        while told.len() < wanted {
+            told.extend(feed.next().await.into_iter().map(|event| event.data.clone()));
+        }
+    };
+    tokio::time::timeout(SOON, reading).await.expect("nothing is told");
+    told
+}
+
+#[tokio::test]
+async fn an_idle_worker_is_frozen_and_the_next_connection_wakes_it() {
+    let hive = Hive::start();
+    let port = hive.spawn("w", "serve", "naps").await.unwrap().port.unwrap();
+    let kept = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    assert_eq!(hive.spawner.status(&id("w")).await.unwrap().state, WorkerState::Ready, "it has an open connection");
+    drop(kept);
+    hive.until("w", |v| v.state == WorkerState::Frozen).await;
+    assert_eq!(answered(ask(port)).await, b"hello");
+    assert_eq!(hive.spawner.status(&id("w")).await.unwrap().state, WorkerState::Ready);
+    hive.until("w", |v| v.state == WorkerState::Frozen).await;
+    let told = acts(&hive, 3).await;
+    assert_eq!(told.iter().map(|t| t["action"].clone()).collect::<Vec<_>>(), ["freeze", "wake", "freeze"]);
+    assert!(told[0]["idle_ms"].as_u64().is_some_and(|ms| ms >= 1000), "{told:?}");
+    // From now on a client's wish: no connection wakes it.
+    hive.spawner.freeze(&id("w")).await.unwrap();
+    let waits = ask(port);
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert!(!waits.is_finished());
+    hive.spawner.thaw(&id("w")).await.unwrap();
+    assert_eq!(answered(waits).await, b"hello");
+    hive.stop("w", 0).await;
+}
+
+#[tokio::test]
+async fn idle_memory_is_taken_back_once_and_an_idle_worker_may_be_stopped() {
+    let hive = Hive::start();
+    hive.spawn("small", "serve", "shrinks").await.unwrap();
+    hive.spawn("gone", "serve", "leaves").await.unwrap();
+    let view = hive.until("gone", WorkerView::has_ended).await;
+    assert_eq!(view.state, WorkerState::Stopped);
+    assert!(matches!(view.verdict.unwrap().verdict, Verdict::Stopped { by: StoppedBy::Idle, .. }));
+    let told = acts(&hive, 2).await;
+    let of = |action: &str| told.iter().filter(|t| t["action"] == action).collect::<Vec<_>>();
+    assert_eq!((of("stop").len(), of("reclaim").len()), (1, 1), "{told:?}");
+    assert_eq!(of("reclaim")[0]["reclaimed_bytes"], 4096);
+    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    assert_eq!(acts(&hive, 2).await.len(), 2, "it was done again to a worker that nobody has used since");
+    hive.stop("small", 0).await;
+}
+
+#[tokio::test]
+async fn one_too_many_makes_the_least_recently_used_idle_one_go_or_is_refused() {
+    let hive = Hive::start();
+    let old = hive.spawn("old", "serve", "two").await.unwrap().port.unwrap();
+    hive.spawn("older", "serve", "two").await.unwrap();
+    let full = hive.spawn("soon", "serve", "two").await.unwrap_err();
+    assert!(full.kind == ErrorKind::AtCapacity && full.message.contains("max_warm"), "{full:?}");
+    assert!(!hive.spawner.registry().contains("soon"), "what is refused leaves nothing");
+    let idle = |name: &str, ms| hive.spawner.registry().handle(name).unwrap().usage.idle_for().is_some_and(|t| t.as_millis() >= ms);
+    super::hive::eventually("nobody looks at them", || idle("old", 0) && idle("older", 0)).await;
+    // Used later than the other one.
+    assert_eq!(answered(ask(old)).await, b"hello");
+    super::hive::eventually("nobody is idle", || idle("old", 1000) && idle("older", 1000)).await;
+    hive.spawn("new", "serve", "two").await.unwrap();
+    let state = |name: &str| hive.spawner.registry().handle(name).unwrap().view();
+    assert!(matches!(state("older").verdict.unwrap().verdict, Verdict::Stopped { by: StoppedBy::Evicted, .. }));
+    assert_eq!((state("old").state, state("new").state), (WorkerState::Ready, WorkerState::Ready));
+    let told = acts(&hive, 1).await;
+    assert_eq!((&told[0]["action"], &told[0]["for"]), (&Value::from("evict"), &Value::from("new")));
+    hive.stop("old", 0).await;
+    hive.stop("new", 0).await;
+}

@@ -1,0 +1,106 @@
+//! What follows from idleness: a nap that the next connection ends, room for another model, memory given back.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a worker that is not as a test needs it ends the test")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use test_support::{Hive, HiveOptions, eventually, http_get, require_root, skip};
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn policy(idle: &str) -> String {
+    format!("[worker]\nbinary = \"mock-worker\"\n[idle]\nafter = \"1s\"\n{idle}\n")
+}
+
+fn spawn(hive: &Hive, id: &str, policy: &str) -> Value {
+    hive.call("worker_spawn", json!({"worker_id": id, "model": "m", "policy": policy, "device": "cpu"}))
+}
+
+fn port(worker: &Value) -> u16 {
+    worker["port"].as_u64().and_then(|p| u16::try_from(p).ok()).unwrap_or_else(|| panic!("no port: {worker}"))
+}
+
+fn status(hive: &Hive, id: &str) -> Value {
+    hive.call("worker_status", json!({"worker_id": id}))
+}
+
+#[track_caller]
+fn until_state(hive: &Hive, id: &str, state: &str) -> Value {
+    eventually(&format!("{id} to be {state}"), SOON, || Some(status(hive, id)).filter(|worker| worker["state"] == state))
+}
+
+/// What was told of idle workers.
+fn told(hive: &Hive) -> Vec<Value> {
+    let text = hive.get("/v1/events?after=0&follow=false&kind=idle").text();
+    let events = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    events.map(|event| serde_json::from_str::<Value>(event).expect("an event is JSON")["data"].clone()).collect()
+}
+
+#[test]
+fn an_idle_worker_is_frozen_and_the_next_connection_wakes_it() {
+    require_root!();
+    let hive = Hive::start(HiveOptions::default().policy("naps", &policy("action = \"freeze\"")));
+    let worker = spawn(&hive, "w", "naps");
+    assert_eq!(worker["not_in_force"].as_array().map(|notes| notes.iter().filter(|n| n["setting"] == "idle.action").count()), Some(0));
+    until_state(&hive, "w", "frozen");
+    let reply = http_get(port(&worker), "/health").expect("a sleeping worker is woken");
+    assert_eq!((reply.status, &status(&hive, "w")["state"]), (200, &json!("ready")));
+    // At work without a connection it is not idle.
+    let asleep = until_state(&hive, "w", "frozen");
+    assert_eq!(asleep["drift"], json!([]), "{asleep}");
+    let actions: Vec<Value> = told(&hive).into_iter().map(|t| t["action"].clone()).collect();
+    assert_eq!(actions, ["freeze", "wake", "freeze"]);
+}
+
+#[test]
+fn a_worker_at_work_without_a_connection_is_not_idle() {
+    require_root!();
+    let busy = "[worker]\nbinary = \"/bin/sh\"\ncommand = [\"/bin/sh\", \"-c\", \"while :; do :; done\"]\n[limits]\ncpus = 0.2\n\
+        [readiness]\nnone = true\n[network]\nmode = \"none\"\n[idle]\nafter = \"1s\"\naction = \"stop\"\n";
+    let idle = busy.replace("while :; do :; done", "sleep 600");
+    let hive = Hive::start(HiveOptions::default().policy("busy", busy).policy("idle", &idle));
+    spawn(&hive, "busy", "busy");
+    spawn(&hive, "idle", "idle");
+    let ended = until_state(&hive, "idle", "stopped");
+    assert_eq!(ended["verdict"]["by"], "idle", "{ended}");
+    assert_eq!(status(&hive, "busy")["state"], "ready");
+    hive.call("worker_stop", json!({"worker_id": "busy", "grace_ms": 0}));
+}
+
+#[test]
+fn one_worker_too_many_makes_the_least_recently_used_one_go() {
+    require_root!();
+    let hive = Hive::start(HiveOptions::default().policy("two", &policy("action = \"freeze\"\nmax_warm = 2")));
+    let first = spawn(&hive, "first", "two");
+    spawn(&hive, "second", "two");
+    let full = hive.rpc("worker_spawn", json!({"worker_id": "early", "model": "m", "policy": "two", "device": "cpu"}));
+    assert_eq!(full.expect_err("both are in use").kind(), "at_capacity");
+    until_state(&hive, "second", "frozen");
+    // Asleep like the other one, but used later.
+    assert_eq!(http_get(port(&first), "/health").expect("it is woken").status, 200);
+    until_state(&hive, "first", "frozen");
+    assert_eq!(spawn(&hive, "third", "two")["state"], "ready");
+    let gone = status(&hive, "second");
+    assert_eq!((&gone["state"], &gone["verdict"]["by"]), (&json!("stopped"), &json!("evicted")), "{gone}");
+    assert_eq!(http_get(port(&first), "/health").expect("the other one is still there").status, 200);
+}
+
+#[test]
+fn the_page_cache_of_an_idle_worker_is_given_back_or_said_not_to_be() {
+    require_root!();
+    let reads = "[worker]\nbinary = \"/bin/sh\"\ncommand = [\"/bin/sh\", \"-c\", \"cat /usr/lib/*/lib[a-m]*.so.* > /dev/null; sleep 600\"]\n\
+        [readiness]\nnone = true\n[network]\nmode = \"none\"\n[idle]\nafter = \"1s\"\naction = \"reclaim\"\n[limits]\nmemory_max = \"256MiB\"\n";
+    let hive = Hive::start(HiveOptions::default().policy("shrinks", reads));
+    let worker = spawn(&hive, "w", "shrinks");
+    let leaf = worker["cgroup"]["path"].as_str().unwrap_or_default().trim_start_matches('/');
+    let has = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].iter().any(|mount| Path::new(mount).join(leaf).join("memory.reclaim").exists());
+    let notes = worker["not_in_force"].as_array().cloned().unwrap_or_default();
+    assert_eq!(notes.iter().any(|n| n["setting"] == "idle.action"), !has, "{notes:?}");
+    if !has {
+        skip!("memory.reclaim: cgroup v2 with the memory controller");
+    }
+    let told = eventually("memory to be given back", SOON, || told(&hive).into_iter().find(|t| t["action"] == "reclaim"));
+    assert!(told["reclaimed_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20), "{told}");
+}
