@@ -84,8 +84,8 @@ async fn acquire(stream: &mut (impl tokio::io::AsyncRead + tokio::io::AsyncWrite
     let text = format!("POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{BOUND}", BOUND.len());
     stream.write_all(text.as_bytes()).await.unwrap();
     let mut answer = vec![];
-    // Up to the end of the body's one object: the connection stays open.
-    while !answer.ends_with(b"}}") {
+    // Up to the end of the body, which is one object and its envelope: the connection stays open.
+    while !(answer.ends_with(b"}") && answer.windows(8).any(|part| part == b"\"jsonrpc")) {
         let read = tokio::time::timeout(LONG, stream.read_buf(&mut answer)).await.expect("no answer").unwrap();
         assert!(read > 0, "{}", String::from_utf8_lossy(&answer));
     }
