@@ -29,5 +29,5 @@ pub use observer::{KernelLog, LoggedXid, Observer, ObserverCache};
 pub use simulation::SimulationError;
 pub use spec::{DeviceSpec, DeviceWish, GpuName, InvalidDevice, WhenBusy};
 pub use view::{DeviceView, Topology};
-pub use watch::{Awaited, Budget, Finding, Scene, Usage, Watch};
+pub use watch::{Awaited, Budget, Finding, Patience, Scene, Usage, Watch};
 pub use xid::{XidClass, xid};

@@ -51,8 +51,8 @@ pub struct HostFacts {
     pub mems: Option<String>,
     /// Leased GPUs that nothing can be placed next to, each with why.
     pub nowhere_near: Vec<String>,
-    /// Why no cgroup limits the memory of the leased GPUs, one clause.
-    pub no_dmem: String,
+    /// PCI addresses of the leased GPUs, by their names, as far as they are known.
+    pub gpu_pci: BTreeMap<String, String>,
     /// Whether somebody accounts GPU memory by process, and why not.
     pub gpu_memory_watched: Ability,
     /// CPUs that are online, in list format.

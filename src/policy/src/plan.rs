@@ -166,6 +166,8 @@ pub struct GpuMemoryPlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GpuMemoryEnforcer {
+    /// The cgroup controller of that name.
+    Dmem,
     /// Accounting by process: it is told, and stopped if it stays over.
     Soft,
 }

@@ -11,16 +11,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rbee_hive_devices::{DeviceSpec, GpuDemand, Holder, Inventory, KernelLog, LeaseRequest, LeaseTable, Observer, ObserverCache, Terms};
+use rbee_hive_devices::{
+    DeviceSpec, GpuDemand, Holder, Inventory, KernelLog, LeaseRequest, LeaseTable, Observation, Observer, ObserverCache, Terms,
+};
 use rbee_hive_policy::{Command, LimitKey, WorkerId, WorkerRequest};
 use rbee_hive_sandbox::launcher::{self as sandbox_launcher, HiveChannel, LauncherOptions, Purpose};
 use rbee_hive_sandbox::protocol::{CgroupFacts, HostFeature, Judgement, ToLauncher};
 use rbee_hive_sandbox::run::{RunOptions, RunOutcome, report_not_made, run};
-use rbee_hive_worker_lifecycle::{LauncherClient, SpawnerOptions, WorkerRegistry, WorkerSpawner};
+use rbee_hive_worker_lifecycle::{DeviceWatch, LauncherClient, SpawnerOptions, WorkerRegistry, WorkerSpawner};
 use sha2::{Digest as _, Sha256};
 
 use crate::args::{LauncherArgs, LogFormat, PlaceArgs, RunArgs};
-use crate::config::{self, Config, PortRange};
+use crate::config::{self, Config, GpuConfig, PortRange};
 
 /// How long the NVML helper may take before its driver counts as hung.
 const NVML_DEADLINE: Duration = Duration::from_secs(10);
@@ -108,6 +110,8 @@ pub(crate) struct SpawnerStart {
     pub(crate) sample_interval: Duration,
     /// The inventory, read before privileges were dropped.
     pub(crate) inventory: Inventory,
+    /// How GPUs are watched.
+    pub(crate) gpus: GpuConfig,
     /// The hive's own directory, opened before privileges were dropped.
     pub(crate) records: OwnedFd,
 }
@@ -123,11 +127,22 @@ fn nvml_helper_command() -> Vec<OsString> {
 }
 
 /// Makes the spawner over a launcher. Called inside the runtime.
-pub(crate) fn attach_spawner(start: SpawnerStart, narrator: rbee_hive_narration::Narrator) -> anyhow::Result<Arc<WorkerSpawner>> {
-    let SpawnerStart { launcher, log_dir, ports, max_workers, sample_interval, inventory, records } = start;
+pub(crate) fn attach_spawner(
+    start: SpawnerStart,
+    observer: &Arc<ObserverCache>,
+    narrator: rbee_hive_narration::Narrator,
+) -> anyhow::Result<Arc<WorkerSpawner>> {
+    let SpawnerStart { launcher, log_dir, ports, max_workers, sample_interval, inventory, gpus, records } = start;
+    let observer = Arc::clone(observer);
+    let watch = DeviceWatch {
+        observe: Arc::new(move || Observation::clone(&observer.look())),
+        interval: gpus.watch_interval,
+        patience: gpus.patience(),
+    };
     let client = LauncherClient::attach(launcher.channel, launcher.child, launcher.cgroup).context("attach the launcher")?;
     let registry = Arc::new(WorkerRegistry::with_ports(ports));
-    let options = SpawnerOptions { inventory, narrator, logs: log_dir, max_workers, sample_interval, records: Some(records) };
+    let options =
+        SpawnerOptions { inventory, narrator, logs: log_dir, max_workers, sample_interval, devices: Some(watch), records: Some(records) };
     Ok(WorkerSpawner::attach(registry, client, options))
 }
 

@@ -31,6 +31,8 @@ pub enum StoppedBy {
     Readiness,
     /// Its sandbox was no longer as planned, and the policy says `kill`.
     Drift,
+    /// It had more GPU memory than its limit, for too long.
+    GpuMemory,
     /// The kernel had killed one of its processes for want of memory, and the policy says `stop` or `kill`.
     Oom,
     /// It was idle, and the policy says `stop`.
@@ -211,6 +213,7 @@ fn stopped_sentence(by: StoppedBy, forced: bool) -> String {
         StoppedBy::HiveExit => "because the hive went away",
         StoppedBy::Readiness => "because it was not ready",
         StoppedBy::Drift => "because its sandbox was no longer as planned",
+        StoppedBy::GpuMemory => "because it stayed over its limit of GPU memory",
         StoppedBy::Oom => "because the kernel had killed one of its processes for want of memory",
         StoppedBy::Idle => "because it was idle",
         StoppedBy::Evicted => "because it was idle and another worker of its policy needed the place",

@@ -5,6 +5,8 @@ use rbee_hive_policy::exposure::Exposure;
 use rbee_hive_policy::{LimitKey, LimitValue, NotInForce};
 use serde::Serialize;
 
+use crate::Incident;
+
 /// A policy, setting by setting.
 ///
 /// In JSON `{"name", "source", "settings": [{"setting", "value", "from", "file", "line"}], "exposure": {"score", "rating", "points"}}`.
@@ -66,6 +68,8 @@ pub struct Explanation {
     pub limits: Vec<LimitView>,
     /// What of the policy is not in force.
     pub not_in_force: Vec<NotInForce>,
+    /// What has happened to its devices, the oldest first; of many the last ones.
+    pub incidents: Vec<Incident>,
     /// How open the worker is: the policy's score, with what is not in force counted as open.
     pub exposure: Option<Exposure>,
 }

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod channel;
+mod device_watch;
 mod error;
 mod events;
 mod explanation;
@@ -31,6 +32,7 @@ mod tests;
 mod verifier;
 mod view;
 
+pub use device_watch::{DeviceWatch, Observe, Patience};
 pub use error::{ErrorKind, LifecycleError};
 pub use events::{About, EventHub, EventKind, Feed, Filter, HiveEvent};
 pub use explanation::{Explanation, LimitOrigin, LimitView, PolicyExplanation};
@@ -40,4 +42,6 @@ pub use params::{ClientGone, SpawnParams, WaitFor};
 pub use registry::{NoFreePort, PortLease, RegistryError, WorkerEntry, WorkerRegistry, WorkerStatus};
 pub use sampling::{HistoryRange, WorkerHistory};
 pub use spawner::{SpawnerOptions, WorkerSpawner};
-pub use view::{CgroupView, LogLine, LogPage, ProcessView, VerdictView, VerifiedView, WorkerFilter, WorkerState, WorkerView};
+pub use view::{
+    CgroupView, GpuMemoryView, Incident, LogLine, LogPage, ProcessView, VerdictView, VerifiedView, WorkerFilter, WorkerState, WorkerView,
+};

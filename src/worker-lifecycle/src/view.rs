@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rbee_hive_policy::{LimitKey, LimitValue, NotInForce};
+use rbee_hive_policy::{GpuMemoryEnforcer, LimitKey, LimitValue, NotInForce};
 use rbee_hive_sandbox::Verdict;
 use rbee_hive_sandbox::cgroup::Unmeasured;
 use rbee_hive_sandbox::protocol::{CgroupMode, Resources};
@@ -86,9 +86,31 @@ pub struct WorkerView {
     pub not_in_force: Vec<NotInForce>,
     pub drift: Vec<String>,
     pub verified: Option<VerifiedView>,
+    #[serde(default)]
+    pub gpu_memory: Option<GpuMemoryView>,
     pub resources: Resources,
     pub unmeasured: Vec<Unmeasured>,
     pub verdict: Option<VerdictView>,
+}
+
+/// GPU memory of a worker that has a GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuMemoryView {
+    /// Bytes on all of its GPUs together, as last seen; `None` where the drivers do not tell of each of its processes.
+    pub used_bytes: Option<u64>,
+    /// Most bytes on each of its GPUs; `None` without a limit.
+    pub limit_bytes: Option<u64>,
+    /// What holds it to that; `None`: nothing.
+    pub enforced_by: Option<GpuMemoryEnforcer>,
+}
+
+/// Something that happened to a worker's devices.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incident {
+    /// When, RFC 3339 in UTC.
+    pub time: String,
+    /// One sentence, without its full stop.
+    pub text: String,
 }
 
 /// The last look at a worker's sandbox. It is no change of the worker: `generation` does not count it.

@@ -58,6 +58,8 @@ pub struct Device {
     pub silent: Option<String>,
     /// Who holds it, comma-joined.
     pub lease: Option<String>,
+    /// Processes on it that are no worker's.
+    pub foreign: Vec<i32>,
     /// Of a GPU: `free`, `leased`, `shared`, `releasing`, `vram_leaked`, `quarantined` or `partitioned`.
     pub state: Option<String>,
     /// Why it is not given out.

@@ -19,10 +19,10 @@ pub use hive::{HiveCgroup, HiveInfo, HostFeature, PolicyInfo, PolicyText};
 pub use lease::{Lease, LeaseParams};
 pub use logs::{LogLine, LogPage};
 pub use policy::{
-    ExplainedLimit, Exposure, ExposurePoint, JudgedAs, JudgedSetting, PolicyCheck, PolicyExplanation, PolicyFinding, PolicyJudgement,
-    PolicyScore, PolicySetting, WorkerExplanation,
+    ExplainedLimit, Exposure, ExposurePoint, Incident, JudgedAs, JudgedSetting, PolicyCheck, PolicyExplanation, PolicyFinding,
+    PolicyJudgement, PolicyScore, PolicySetting, WorkerExplanation,
 };
 pub use resources::{MemoryEvents, MemoryKinds, PageFaults, Pressure, Resources, Stall, Stalls, Throttled, Unmeasured, WorkerHistory};
 pub use spawn::{BelowUse, SpawnParams, SpawnWait, WaitFor};
 pub use verdict::{KnownVerdict, Verdict, VerdictKind};
-pub use worker::{Cgroup, LimitValue, NotInForce, Process, Verified, Worker};
+pub use worker::{Cgroup, GpuMemory, LimitValue, NotInForce, Process, Verified, Worker};

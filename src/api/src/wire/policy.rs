@@ -178,7 +178,19 @@ pub struct WorkerExplanation {
     pub limits: Vec<ExplainedLimit>,
     /// What is not in force.
     pub not_in_force: Vec<NotInForce>,
+    /// What has happened to its devices, the oldest first.
+    #[serde(default)]
+    pub incidents: Vec<Incident>,
     /// The worker's score.
     #[serde(default)]
     pub exposure: Option<Exposure>,
+}
+
+/// Something that happened to a worker's devices.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incident {
+    /// When, RFC 3339.
+    pub time: String,
+    /// One sentence, without its full stop.
+    pub text: String,
 }

@@ -67,6 +67,9 @@ pub struct Worker {
     /// The last look at the sandbox; `None` before the first.
     #[serde(default)]
     pub verified: Option<Verified>,
+    /// GPU memory; `None` without a GPU.
+    #[serde(default)]
+    pub gpu_memory: Option<GpuMemory>,
     /// Use, as the cgroup counts it.
     #[serde(default)]
     pub resources: Resources,
@@ -76,6 +79,20 @@ pub struct Worker {
     /// How it ended; `None` while it lives.
     #[serde(default)]
     pub verdict: Option<Verdict>,
+}
+
+/// GPU memory of a worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuMemory {
+    /// Bytes on all of its GPUs together; `None` where that is not known.
+    #[serde(default)]
+    pub used_bytes: Option<u64>,
+    /// Most bytes on each of its GPUs; `None` without a limit.
+    #[serde(default)]
+    pub limit_bytes: Option<u64>,
+    /// What holds it to that: `dmem`, `mps` or `soft`; `None`: nothing.
+    #[serde(default)]
+    pub enforced_by: Option<String>,
 }
 
 impl Worker {

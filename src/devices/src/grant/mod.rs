@@ -59,15 +59,13 @@ impl Inventory {
                 (None, None) => return Err(GrantError { name: name.clone(), there: self.names().join(", ") }),
             }
         }
-        // cpuset.mems takes no node without memory (cpuset(7), EINVAL).
-        let with_memory = nodes.iter().filter(|n| n.memory_bytes != Some(0));
         Ok(Grant {
-            cpuset: list(nodes.iter().map(|n| &n.cpus)),
-            mems: list(with_memory.map(|n| n.id)),
+            cpuset: list(nodes.iter().filter_map(|n| self.pinnable_cpus(n))),
+            mems: list(nodes.iter().filter(|n| self.has_memory(n)).map(|n| n.id)),
             exclusive: gpus.iter().flat_map(|g| self.own_nodes(g)).collect(),
             shared: self.shared_by(&gpus),
             env: variables(self, &gpus),
-            mounts: vec![],
+            mounts: mounts(&gpus),
         })
     }
 
@@ -110,6 +108,17 @@ impl Inventory {
         let cpus = self.nodes.iter().map(|n| format!("CPU-{}", n.id));
         cpus.chain(self.gpus.iter().map(|g| format!("GPU-{}", g.index))).collect()
     }
+}
+
+/// Their drivers' files, each place once: GPUs of one vendor have the same.
+fn mounts(gpus: &[&Gpu]) -> Vec<(PathBuf, PathBuf)> {
+    let mut mounts: Vec<(PathBuf, PathBuf)> = Vec::new();
+    for mount in gpus.iter().flat_map(|gpu| &gpu.mounts) {
+        if !mounts.iter().any(|(_, inside)| *inside == mount.inside) {
+            mounts.push((mount.host.clone(), mount.inside.clone()));
+        }
+    }
+    mounts
 }
 
 /// Comma-joined; `None` where there is nothing.

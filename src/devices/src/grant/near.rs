@@ -23,16 +23,13 @@ impl Inventory {
         for gpu in self.gpus.iter().filter(|g| leased.contains(&format!("GPU-{}", g.index))) {
             match gpu.numa_node {
                 None => unknown.push(format!("the driver tells no NUMA node of GPU-{}", gpu.index)),
-                Some(id) if self.nodes.iter().any(|n| n.id == id && !n.cpus.is_empty()) => drop(nodes.insert(id)),
+                Some(id) if self.nodes.iter().any(|n| n.id == id && self.pinnable_cpus(n).is_some_and(|cpus| !cpus.is_empty())) => {
+                    nodes.insert(id);
+                }
                 Some(id) => unknown.push(format!("GPU-{} is at NUMA node {id}, which has no CPUs here", gpu.index)),
             }
         }
         let chosen = || self.nodes.iter().filter(|n| nodes.contains(&n.id));
-        Near {
-            cpuset: list(chosen().map(|n| &n.cpus)),
-            // cpuset.mems takes no node without memory (cpuset(7), EINVAL).
-            mems: list(chosen().filter(|n| n.memory_bytes != Some(0)).map(|n| n.id)),
-            unknown,
-        }
+        Near { cpuset: list(chosen().map(|n| &n.cpus)), mems: list(chosen().filter(|n| self.has_memory(n)).map(|n| n.id)), unknown }
     }
 }

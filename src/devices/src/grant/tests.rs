@@ -128,3 +128,22 @@ fn parts_of_one_gpu_share_its_node_and_keep_their_capabilities_to_themselves() {
     let whole = host.grant(&named(&["GPU-0"])).unwrap();
     assert_eq!(whole.exclusive, [PathBuf::from("/dev/full")]);
 }
+
+#[test]
+fn the_drivers_files_of_leased_gpus_are_shown_each_once_and_nobody_elses() {
+    let mut host = inventory();
+    let mount = |host: &str, inside: &str| crate::DriverMount { host: host.into(), inside: inside.into(), options: vec![] };
+    host.gpus[0].mounts = vec![mount("/usr/lib/libcuda.so.1", "/usr/lib/libcuda.so.1")];
+    host.gpus[1].mounts = vec![mount("/usr/lib/libcuda.so.1", "/usr/lib/libcuda.so.1"), mount("/run/nvidia/s", "/run/nvidia/s")];
+    let of = |names: &[&str]| host.grant(&named(names)).unwrap().mounts.len();
+    assert_eq!((of(&["GPU-0"]), of(&["GPU-0", "GPU-1"]), of(&["CPU-0"])), (1, 2, 0));
+}
+
+#[test]
+fn nothing_is_pinned_to_cpus_that_stand_for_placement_alone() {
+    let mut host = two_nodes();
+    host.placement_only = [1].into();
+    host.memory_elsewhere = [0].into();
+    let near = host.near(&named(&["GPU-0", "GPU-1"]));
+    assert_eq!((near.cpuset.as_deref(), near.mems, near.unknown.len()), (Some("0-3"), None, 1));
+}

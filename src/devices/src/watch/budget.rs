@@ -1,7 +1,7 @@
 //! Limits of GPU memory that nothing but accounting holds: told when it is exceeded, to be stopped when that lasts.
 //!
 //! ```text
-//!  within ──over──► over (told) ──over for PATIENCE──► exceeded (told once)
+//!  within ──over──► over (told) ──over for longer──► exceeded (told once)
 //!     ◄──within──────┘ ◄──within──────────────────────────┘
 //! ```
 
@@ -9,9 +9,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Finding, Scene, Usage};
-
-/// How long a worker may be over its limit before it is stopped: a peak of a moment is no reason.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A limit that is only watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +31,8 @@ pub(super) struct Budgets {
 }
 
 impl Budgets {
-    pub(super) fn step(&mut self, usage: &Usage, scene: &Scene, found: &mut Vec<Finding>) {
+    /// `patience`: how long a worker may be over its limit before it is to be stopped. A peak of a moment is no reason.
+    pub(super) fn step(&mut self, (usage, patience): (&Usage, Duration), scene: &Scene, found: &mut Vec<Finding>) {
         self.over.retain(|worker, _| scene.budgets.contains_key(worker));
         for (worker, budget) in &scene.budgets {
             let known = budget.gpus.iter().filter_map(|gpu| Some((*gpu, usage.on(worker, *gpu)?)));
@@ -46,7 +44,7 @@ impl Budgets {
                     self.over.insert(worker.clone(), OverSince { since: scene.now, told: false });
                     found.push(Finding::Over { worker, gpu, used, limit });
                 }
-                (Some((gpu, used)), Some(over)) if !over.told && scene.now.saturating_sub(over.since) >= PATIENCE => {
+                (Some((gpu, used)), Some(over)) if !over.told && scene.now.saturating_sub(over.since) >= patience => {
                     over.told = true;
                     found.push(Finding::Exceeded { worker, gpu, used, limit });
                 }

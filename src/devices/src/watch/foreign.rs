@@ -17,7 +17,8 @@ impl Foreign {
     pub(super) fn step(&mut self, look: Look<'_>, found: &mut Vec<Finding>) {
         let Some(processes) = &look.seen.processes else { return };
         let strange = |pid: &i32| !look.scene.owners.contains_key(pid) && !look.scene.ended.contains(pid);
-        let now: BTreeSet<i32> = processes.iter().map(|p| p.pid).filter(strange).collect();
+        let expected = look.scene.lent.contains(&look.gpu);
+        let now: BTreeSet<i32> = processes.iter().map(|p| p.pid).filter(|pid| !expected && strange(pid)).collect();
         let sure: BTreeSet<i32> = now.iter().filter(|pid| self.seen.contains(pid)).copied().collect();
         // One that is gone is gone at once.
         let lasting: BTreeSet<i32> = self.told.intersection(&now).copied().chain(sure).collect();

@@ -29,6 +29,8 @@ pub struct Scene {
     pub now: Duration,
     /// Workers that hold each GPU; those whose memory is awaited do not.
     pub holders: BTreeMap<u32, BTreeSet<String>>,
+    /// GPUs that somebody holds who is no worker: whose processes are on them is not told.
+    pub lent: BTreeSet<u32>,
     /// Leases of each GPU whose memory is awaited, by their ids.
     pub awaited: BTreeMap<u32, BTreeMap<String, Awaited>>,
     /// Whose process each is, of those that are on GPUs; one that is not here is no worker's.
@@ -134,9 +136,25 @@ pub enum Finding {
     },
 }
 
+/// How long is waited before the worst is concluded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// For an ended holder's memory; after that the GPU is taken out of use.
+    pub memory_back: Duration,
+    /// For a worker that is over its limit of GPU memory; after that it is to be stopped.
+    pub over_limit: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { memory_back: Duration::from_secs(30), over_limit: Duration::from_secs(10) }
+    }
+}
+
 /// What is remembered between observations.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
+    patience: Patience,
     gpus: BTreeMap<u32, Remembered>,
     budgets: budget::Budgets,
 }
@@ -150,6 +168,11 @@ struct Remembered {
 }
 
 impl Watch {
+    /// One that has seen nothing yet.
+    pub fn new(patience: Patience) -> Self {
+        Self { patience, ..Self::default() }
+    }
+
     /// One step. A GPU that the observation leaves out was not looked at: nothing follows for it.
     pub fn step(&mut self, observation: &Observation, scene: &Scene) -> Vec<Finding> {
         let mut found = Vec::new();
@@ -162,13 +185,13 @@ impl Watch {
             if seen.silent.is_none() {
                 remembered.foreign.step(look, &mut found);
             }
-            remembered.release.step(look, &mut found);
+            remembered.release.step(look, self.patience.memory_back, &mut found);
             if before && !remembered.is_out_of_use() {
                 found.push(Finding::Healed { gpu: *gpu });
             }
         }
         let usage = Usage::of(observation, &scene.owners);
-        self.budgets.step(&usage, scene, &mut found);
+        self.budgets.step((&usage, self.patience.over_limit), scene, &mut found);
         found
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  awaited ──nothing is left──► back
-//!     └──DEADLINE──► leaked ──nothing is left──► (whole again)
+//!     └──deadline──► leaked ──nothing is left──► (whole again)
 //! ```
 //! What a GPU has in use while nobody holds it is remembered: back is what comes down to that. Where that is not known, or others hold the
 //! GPU too, back is when the driver lists none of the holder's processes any more.
@@ -11,10 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Finding, Look};
-use crate::Proof;
+use crate::{GpuProcess, Proof};
 
-/// How long memory may take to come back; after that the GPU is taken out of use.
-pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 /// What a driver's own use may differ by from one idle moment to another.
 const TOLERANCE: u64 = 128 << 20;
 
@@ -29,7 +27,8 @@ pub(super) struct Release {
 }
 
 impl Release {
-    pub(super) fn step(&mut self, look: Look<'_>, found: &mut Vec<Finding>) {
+    /// `deadline`: how long memory may take to come back.
+    pub(super) fn step(&mut self, look: Look<'_>, deadline: Duration, found: &mut Vec<Finding>) {
         let holders = look.holders();
         let awaited = look.scene.awaited.get(&look.gpu);
         self.remember(look, &holders);
@@ -38,7 +37,7 @@ impl Release {
             let after = look.scene.now.saturating_sub(waiting.since);
             match self.left(look, waiting.worker.as_deref(), others) {
                 Ok(proof) => found.push(Finding::Back { gpu: look.gpu, lease: lease.clone(), after, proof }),
-                Err(why) if after >= DEADLINE => {
+                Err(why) if after >= deadline => {
                     if self.leaked.insert(lease.clone(), waiting.worker.clone()).is_none() {
                         found.push(Finding::Leaked { gpu: look.gpu, lease: lease.clone(), why });
                     }
@@ -63,10 +62,15 @@ impl Release {
         if look.seen.silent.is_some() {
             return;
         }
-        let nobody = holders.is_empty() && look.scene.awaited.get(&look.gpu).is_none_or(BTreeMap::is_empty);
+        let nothing_missing = self.leaked.is_empty() && look.scene.awaited.get(&look.gpu).is_none_or(BTreeMap::is_empty);
         let processes = look.seen.processes.as_deref().unwrap_or_default();
-        if nobody && processes.is_empty() && self.leaked.is_empty() {
-            self.idle = look.seen.memory_used_bytes.or(self.idle);
+        match look.seen.memory_used_bytes {
+            Some(used) if nothing_missing && holders.is_empty() && processes.is_empty() => self.idle = Some(used),
+            // Somebody was faster than the first look: what is no process's is the driver's own.
+            Some(used) if nothing_missing && self.idle.is_none() && look.seen.processes.is_some() => {
+                self.idle = sum(processes).map(|theirs| used.saturating_sub(theirs));
+            }
+            _ => {}
         }
         for process in processes {
             if let Some(owner) = look.scene.owners.get(&process.pid) {
@@ -89,8 +93,7 @@ impl Release {
             return Err(format!("the driver still lists its processes {still:?}"));
         }
         // Memory of others can't be told from what leaked, unless the driver says how much each of them has.
-        let theirs = listed.iter().try_fold(0u64, |sum, p| sum.checked_add(p.memory_bytes?));
-        match (look.seen.memory_used_bytes, self.idle, theirs) {
+        match (look.seen.memory_used_bytes, self.idle, sum(listed)) {
             (Some(used), Some(idle), Some(theirs)) if !others => {
                 let expected = idle.saturating_add(theirs).saturating_add(TOLERANCE);
                 if used > expected {
@@ -103,4 +106,9 @@ impl Release {
             _ => Ok(Proof::NotMeasured),
         }
     }
+}
+
+/// What these processes have together; `None` where the driver does not tell of one.
+fn sum(processes: &[GpuProcess]) -> Option<u64> {
+    processes.iter().try_fold(0u64, |sum, p| sum.checked_add(p.memory_bytes?))
 }

@@ -2,21 +2,27 @@
 //!
 //! Of a worker on the CPU nothing here is asked.
 
+use std::collections::BTreeMap;
+
 use super::Violation;
-use crate::file::{Affinity, Policy};
+use crate::file::{Affinity, Policy, Setting};
 use crate::plan::{GpuMemoryEnforcer, GpuMemoryPlan};
-use crate::{Ability, Enforce, HostFacts, NotInForce, WorkerRequest};
+use crate::{Ability, Enforce, HostFacts, LimitKey, LimitValue, Limits, NotInForce, PlannedLimit, RegionLimits, WorkerRequest};
 
 /// Why there is no MPS: a daemon of NVIDIA's for each group of sharers, which nobody here starts.
 const NO_MPS: &str = "this version starts no MPS control daemon; workers share a GPU by its own time slices";
+
+/// What is limited, and what is not in force.
+type Outcome<'a> = (&'a mut Limits, &'a mut Vec<NotInForce>);
 
 pub(super) fn compile(
     policy: &Policy,
     request: &WorkerRequest,
     facts: &HostFacts,
-    notes: &mut Vec<NotInForce>,
+    (limits, notes): Outcome<'_>,
 ) -> Result<Option<GpuMemoryPlan>, Violation> {
-    if !request.devices.iter().any(|name| name.starts_with("GPU-")) {
+    let gpus: Vec<&str> = request.devices.iter().map(String::as_str).filter(|name| name.starts_with("GPU-")).collect();
+    if gpus.is_empty() {
         return Ok(None);
     }
     let section = &policy.devices;
@@ -28,19 +34,58 @@ pub(super) fn compile(
         left_out("devices.mps", enforce, NO_MPS.to_owned(), notes)?;
     }
     let Some(max) = section.gpu_memory_max else { return Ok(None) };
-    let enforced_by = match &facts.gpu_memory_watched {
-        Ability::There => Some(GpuMemoryEnforcer::Soft),
-        Ability::Missing { .. } => None,
+    let plan = |enforced_by| Ok(Some(GpuMemoryPlan { limit_bytes: max.value, action: section.gpu_memory_action, enforced_by }));
+    let no_dmem = match regions(&gpus, facts) {
+        Ok(regions) => {
+            limit_regions(limits, &regions, &max);
+            return plan(Some(GpuMemoryEnforcer::Dmem));
+        }
+        Err(why) => why,
     };
-    let why = match &facts.gpu_memory_watched {
-        Ability::There => format!(
-            "{}: what it uses is watched every few seconds, and nothing keeps it from more meanwhile; say enforce = \"if_available\" for that",
-            facts.no_dmem
+    let (enforced_by, why) = match &facts.gpu_memory_watched {
+        Ability::There => (
+            Some(GpuMemoryEnforcer::Soft),
+            format!(
+                "{no_dmem}: what it uses is watched every few seconds, and nothing keeps it from more meanwhile; say enforce = \"if_available\" \
+                 for that"
+            ),
         ),
-        Ability::Missing { why } => format!("{}, and {why}", facts.no_dmem),
+        Ability::Missing { why } => (None, format!("{no_dmem}, and {why}")),
     };
     left_out("devices.gpu_memory_max", max.enforce, why, notes)?;
-    Ok(Some(GpuMemoryPlan { limit_bytes: max.value, action: section.gpu_memory_action, enforced_by }))
+    plan(enforced_by)
+}
+
+/// The kernel's regions of each GPU's own memory (`drm/<PCI address>/vram<n>`), or why not all of them have one.
+fn regions<'f>(gpus: &[&str], facts: &'f HostFacts) -> Result<Vec<Vec<&'f String>>, String> {
+    if let Some(why) = facts.unenforceable.get(&LimitKey::Dmem) {
+        return Err(why.clone());
+    }
+    let of = |gpu: &&str| {
+        let pci = facts.gpu_pci.get(*gpu);
+        let own = |name: &&String| pci.is_some_and(|pci| name.starts_with(&format!("drm/{pci}/vram")));
+        let found: Vec<&String> = facts.dmem_regions.iter().filter(own).collect();
+        if found.is_empty() { Err(format!("no region of device memory is told to be {gpu}'s")) } else { Ok(found) }
+    };
+    gpus.iter().map(of).collect()
+}
+
+/// A GPU of several regions has its limit in equal parts: together they are never more. Where the policy bounds a region itself, the lower counts.
+fn limit_regions(limits: &mut Limits, gpus: &[Vec<&String>], max: &Setting<u64>) {
+    let given = limits.get(&LimitKey::Dmem).map(|limit| (limit.enforce, limit.value.clone()));
+    let mut bounds = match &given {
+        Some((_, LimitValue::Text(text))) => text.parse().unwrap_or_else(|_| RegionLimits(BTreeMap::new())),
+        _ => RegionLimits(BTreeMap::new()),
+    };
+    for regions in gpus {
+        let part = max.value / regions.len().max(1) as u64;
+        for name in regions {
+            let bound = bounds.0.entry((*name).clone()).or_insert(part);
+            *bound = part.min(*bound);
+        }
+    }
+    let enforce = if given.is_some_and(|(enforce, _)| enforce == Enforce::Required) { Enforce::Required } else { max.enforce };
+    limits.insert(LimitKey::Dmem, PlannedLimit { value: LimitValue::Text(bounds.to_string()), enforce });
 }
 
 fn left_out(setting: &str, enforce: Enforce, why: String, notes: &mut Vec<NotInForce>) -> Result<(), Violation> {
@@ -50,5 +95,105 @@ fn left_out(setting: &str, enforce: Enforce, why: String, notes: &mut Vec<NotInF
             notes.push(NotInForce { setting: setting.into(), why });
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::GpuMemoryAction;
+    use crate::{SandboxPlan, embedded};
+
+    fn plan(devices: &str, facts: HostFacts) -> Result<SandboxPlan, Violation> {
+        on("GPU-0", devices, facts)
+    }
+
+    fn on(device: &str, devices: &str, facts: HostFacts) -> Result<SandboxPlan, Violation> {
+        let text = format!("[worker]\nbinary = \"x\"\n{devices}\n");
+        let policy = Policy::parse("t", "t.toml", &text, &|name| embedded::fragment(name).map(str::to_owned)).unwrap();
+        let request = serde_json::json!({"worker_id": "w", "policy": "t", "command": {"run": {"argv": ["x"]}}, "devices": [device],
+            "env": {}, "limits": {}, "port": null});
+        let request: WorkerRequest = serde_json::from_value(request).unwrap();
+        super::super::compile(&policy, &request, &HostFacts { host_cpus: "0-7".into(), ..facts })
+    }
+
+    fn noted(plan: &SandboxPlan, setting: &str) -> Option<String> {
+        plan.not_in_force.iter().find(|n| n.setting == setting).map(|n| n.why.clone())
+    }
+
+    const LEASED: &str = "[devices]\ngpus = \"leased\"\n";
+
+    #[test]
+    fn a_limit_of_gpu_memory_that_is_only_watched_is_refused_where_it_is_required_and_said_where_not() {
+        let max = |enforce: &str| {
+            format!("{LEASED}gpu_memory_max = {{ value = \"1GiB\", enforce = \"{enforce}\" }}\ngpu_memory_action = \"warn\"")
+        };
+        let refused = plan(&max("required"), HostFacts::default()).unwrap_err();
+        assert!(
+            matches!(&refused, Violation::NotEnforceable { setting, why } if setting == "devices.gpu_memory_max" && why.contains("told to be GPU-0's"))
+        );
+        let plan = plan(&max("if_available"), HostFacts::default()).unwrap();
+        let soft = GpuMemoryPlan { limit_bytes: 1 << 30, action: GpuMemoryAction::Warn, enforced_by: Some(GpuMemoryEnforcer::Soft) };
+        assert_eq!(plan.gpu_memory, Some(soft));
+        assert!(noted(&plan, "devices.gpu_memory_max").unwrap().contains("watched"));
+        assert_eq!(on("CPU-0", &max("required"), HostFacts::default()).unwrap().gpu_memory, None, "a worker on the CPU has none to exceed");
+    }
+
+    #[test]
+    fn where_nobody_watches_nothing_is_said_to_hold_it() {
+        let gpu_memory_watched = Ability::Missing { why: "nobody looks".into() };
+        let max = format!("{LEASED}share = {{ memory = \"1GiB\" }}");
+        let plan = plan(&max, HostFacts { gpu_memory_watched, ..HostFacts::default() }).unwrap();
+        assert_eq!(plan.gpu_memory.map(|m| (m.limit_bytes, m.enforced_by)), Some((1 << 30, None)));
+        assert!(noted(&plan, "devices.gpu_memory_max").unwrap().contains("nobody looks"));
+    }
+
+    #[test]
+    fn mps_is_not_in_force_and_refuses_where_it_is_required() {
+        let shared = |mps: &str| format!("{LEASED}share = {{ ways = 2 }}\nmps = \"{mps}\"");
+        assert!(noted(&plan(&shared("if_available"), HostFacts::default()).unwrap(), "devices.mps").is_some());
+        assert!(matches!(plan(&shared("required"), HostFacts::default()), Err(Violation::NotEnforceable { .. })));
+        assert!(noted(&plan(&shared("off"), HostFacts::default()).unwrap(), "devices.mps").is_none());
+    }
+
+    #[test]
+    fn a_worker_is_pinned_next_to_its_gpu_within_what_the_policy_allows() {
+        let near = || HostFacts { cpuset: Some("4-7".into()), mems: Some("1".into()), ..HostFacts::default() };
+        let cpuset = |plan: &SandboxPlan, key| plan.limits.get(&key).map(|l| l.value.clone());
+        let affinity = format!("{LEASED}affinity = \"device\"\n");
+        let pinned = plan(&affinity, near()).unwrap();
+        assert_eq!(cpuset(&pinned, LimitKey::Cpuset), Some(LimitValue::Text("4-7".into())));
+        assert_eq!(cpuset(&pinned, LimitKey::Mems), Some(LimitValue::Text("1".into())));
+        let narrowed = plan(&format!("{affinity}[limits]\ncpuset = \"2-5\""), near()).unwrap();
+        assert_eq!(cpuset(&narrowed, LimitKey::Cpuset), Some(LimitValue::Text("4-5".into())));
+        let apart = plan(&format!("{affinity}[limits]\ncpuset = \"0-3\""), near()).unwrap_err();
+        assert!(apart.to_string().contains("0-3 has nothing in common with 4-7"), "{apart}");
+        let unknown = HostFacts { nowhere_near: vec!["the driver tells no NUMA node of GPU-0".into()], ..HostFacts::default() };
+        let free = plan(&affinity, unknown).unwrap();
+        assert_eq!((cpuset(&free, LimitKey::Cpuset), noted(&free, "devices.affinity").is_some()), (None, true));
+    }
+
+    #[test]
+    fn where_the_kernel_has_the_gpus_memory_it_holds_the_limit() {
+        let region = |n: u32| format!("drm/0000:0{n}:00.0/vram0");
+        let gpu_pci: BTreeMap<String, String> = [("GPU-0".to_owned(), "0000:03:00.0".to_owned())].into();
+        let here = || HostFacts {
+            dmem_regions: [region(3), region(4), "drm/0000:03:00.0/stolen".into()].into(),
+            gpu_pci: gpu_pci.clone(),
+            ..HostFacts::default()
+        };
+        let dmem = |plan: &SandboxPlan| plan.limits.get(&LimitKey::Dmem).cloned();
+        let max = format!("{LEASED}gpu_memory_max = \"1GiB\"");
+        let held = plan(&max, here()).unwrap();
+        assert_eq!(held.gpu_memory.and_then(|m| m.enforced_by), Some(GpuMemoryEnforcer::Dmem));
+        let value = LimitValue::Text("drm/0000:03:00.0/vram0=1GiB".into());
+        assert_eq!(dmem(&held), Some(PlannedLimit { value, enforce: Enforce::Required }), "of its own memory alone");
+        assert_eq!(noted(&held, "devices.gpu_memory_max"), None);
+        let mut tiles = here();
+        tiles.dmem_regions.insert("drm/0000:03:00.0/vram1".into());
+        let split = LimitValue::Text("drm/0000:03:00.0/vram0=512MiB; drm/0000:03:00.0/vram1=512MiB".into());
+        assert_eq!(dmem(&plan(&max, tiles).unwrap()).map(|l| l.value), Some(split));
+        let unenforceable = [(LimitKey::Dmem, "this kernel has no dmem".to_owned())].into();
+        assert!(plan(&max, HostFacts { unenforceable, ..here() }).unwrap_err().to_string().contains("this kernel has no dmem"));
     }
 }

@@ -67,7 +67,7 @@ impl Violation {
 /// Compiles the plan of one worker.
 pub fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> Result<SandboxPlan, Violation> {
     check_may_set(policy, request)?;
-    let (limits, mut not_in_force) = limits::compile(policy, request, facts)?;
+    let (mut limits, mut not_in_force) = limits::compile(policy, request, facts)?;
     not_in_force.extend(layers_to_come(policy));
     let landlock = landlock::compile(policy, facts, &mut not_in_force)?;
     if facts.rootless {
@@ -75,7 +75,7 @@ pub fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> R
         not_in_force.extend(kept_groups(&facts.kept_groups));
     }
     let process = process::compile(policy, &limits, facts, &mut not_in_force)?;
-    let gpu_memory = gpu::compile(policy, request, facts, &mut not_in_force)?;
+    let gpu_memory = gpu::compile(policy, request, facts, (&mut limits, &mut not_in_force))?;
     let env = env::compile(policy, request, facts)?;
     let (executable, argv, readiness, port) = command(policy, request, facts)?;
     check_size(&argv, &env)?;

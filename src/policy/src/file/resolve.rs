@@ -2,14 +2,13 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::gpu;
-use super::idle;
 use super::raw::{RawNode, RawPath, RawPolicy};
 use super::{
     CredentialsSection, DevicesSection, EnvironmentSection, FilesystemSection, GrantedCapability, LandlockMode, LandlockSection,
     ListedNode, ListedPath, Policy, PolicyError, ProcessSection, ReadinessSection, RequestSection, RestartSection, RestartWhen,
     SeccompSection, Setting, WorkerSection,
 };
+use super::{gpu, idle};
 use crate::compile::{check_template, valid_variable};
 use crate::oom::{OnOom, PressurePlan};
 use crate::plan::{DeviceAccess, Enforce, IoClass, NetworkMode, OnDrift, OnHiveExit, Readiness, StopPlan, VerifyPlan};

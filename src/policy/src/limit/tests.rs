@@ -59,7 +59,7 @@ fn bounds_by_name_name_each_thing_once_and_bound_it() {
     use LimitKey::*;
     let bad = [
         (CpuBurst, json!("max")),
-        (CpuBurst, json!("20")),
+        (CpuBurst, json!("20 parsecs")),
         (IoWeight, json!("max")),
         (IoWeight, json!(0)),
         (IoMax, json!(5)),

@@ -2,6 +2,7 @@
 //!
 //! Owns its format and defaults. Must never know the command line; options win where the two meet, decided by the caller.
 
+mod gpus;
 mod ports;
 mod trust;
 
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+pub(crate) use gpus::GpuConfig;
 pub(crate) use ports::PortRange;
 pub(crate) use trust::{TrustError, check_root_owned};
 
@@ -40,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) sample_interval: String,
     /// Who may call.
     pub(crate) access: AccessConfig,
+    /// How GPUs are watched.
+    pub(crate) gpus: GpuConfig,
 }
 
 /// The table `[access]`.
@@ -75,6 +79,7 @@ impl Default for Config {
             worker_uids: "1879048192-1879113727".into(),
             sample_interval: "1s".into(),
             access: AccessConfig::default(),
+            gpus: GpuConfig::default(),
         }
     }
 }

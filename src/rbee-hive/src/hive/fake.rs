@@ -70,6 +70,7 @@ fn view(id: &str) -> WorkerView {
         not_in_force: vec![],
         drift: vec![],
         verified: None,
+        gpu_memory: None,
         resources: Resources::default(),
         unmeasured: vec![],
         verdict: None,
@@ -179,6 +180,7 @@ impl Workers for Arc<FakeWorkers> {
             settings: None,
             limits: vec![],
             not_in_force: vec![],
+            incidents: vec![],
             exposure: None,
         })
     }

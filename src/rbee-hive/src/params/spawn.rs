@@ -59,7 +59,6 @@ pub(crate) fn parse_when_busy(fields: &mut Fields) -> Result<WhenBusy, Refusal> 
     let word: Option<String> = fields.take("when_busy")?;
     WhenBusy::parse(word.as_deref(), fields.take("queue_timeout_ms")?).map_err(|e| Refusal::params("when_busy", e))
 }
-
 fn spawn_wait(text: &str) -> Result<WaitFor, Refusal> {
     match text {
         "ready" => Ok(WaitFor::Ready),

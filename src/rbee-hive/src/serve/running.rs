@@ -27,7 +27,8 @@ async fn serve(booted: Booted) -> anyhow::Result<()> {
     let cgroup = spawner.launcher.cgroup.clone();
     let host = spawner.launcher.host.clone();
     let narrator = Narrator::new(Arc::new(JobStreams::new()));
-    let spawner = launch::attach_spawner(spawner, narrator.clone())?;
+    let observer = Arc::new(observer);
+    let spawner = launch::attach_spawner(spawner, &observer, narrator.clone())?;
     let workers: Arc<dyn Workers> = Arc::new(Arc::clone(&spawner));
     let stopping = CancellationToken::new();
     let events = spawner.events().cloned().unwrap_or_default();

@@ -30,6 +30,8 @@ mod update;
 mod values;
 
 #[cfg(test)]
+mod pressure_tests;
+#[cfg(test)]
 mod privileged_tests;
 
 pub use check::belongs;

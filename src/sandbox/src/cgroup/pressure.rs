@@ -152,7 +152,7 @@ impl Tree {
         })
     }
 
-    fn stall(&self, leaf: &str, trigger: StallTrigger) -> Result<Source, String> {
+    pub(super) fn stall(&self, leaf: &str, trigger: StallTrigger) -> Result<Source, String> {
         self.tells_stalls()?;
         let Some(v2) = self.v2() else { return Err("there is no cgroup v2 here".to_owned()) };
         let path = v2.dir(leaf).join("memory.pressure");

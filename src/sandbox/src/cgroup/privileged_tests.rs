@@ -13,19 +13,19 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::detect::{self, Layout, Version};
 use super::removal::Removal;
-use super::{CgroupError, Leaves, Tree, read_resources};
+use super::{CgroupError, Descriptors, LeafReader, Leaves, Tree, read_resources};
 use crate::protocol::CgroupMode;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A tree that is destroyed, and checked for leaving nothing, when its test ends well.
-struct Fixture {
-    tree: Tree,
+pub(super) struct Fixture {
+    pub(super) tree: Tree,
     dirs: Vec<PathBuf>,
 }
 
 /// The tree of a test in the host's layout, changed by `change`; `None`, said aloud, where it cannot run.
-fn fixture(test: &str, change: impl FnOnce(&mut Layout)) -> Option<Fixture> {
+pub(super) fn fixture(test: &str, change: impl FnOnce(&mut Layout)) -> Option<Fixture> {
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED: needs root");
         return None;
@@ -51,7 +51,7 @@ fn legacy(layout: &mut Layout) {
 }
 
 impl Fixture {
-    fn end(mut self) {
+    pub(super) fn end(mut self) {
         assert_eq!(self.tree.destroy(), Vec::<String>::new());
         for dir in &self.dirs {
             assert!(!dir.exists(), "{} is left", dir.display());
@@ -64,7 +64,7 @@ impl Fixture {
     }
 
     /// A shell that enters the worker's leaf everywhere and then runs `script`.
-    fn shell(&self, leaves: &Leaves, script: &str) -> Command {
+    pub(super) fn shell(&self, leaves: &Leaves, script: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("for d in \"$@\"; do echo 0 > \"$d/cgroup.procs\" || exit 99; done\n{script}"), "sh"]);
         command.args(self.dirs_of(leaves.path.as_deref().unwrap()));
@@ -73,16 +73,16 @@ impl Fixture {
     }
 }
 
-fn id(name: &str) -> WorkerId {
+pub(super) fn id(name: &str) -> WorkerId {
     WorkerId::parse(name).unwrap()
 }
 
-fn node(path: &str, minor: u32) -> DeviceNode {
+pub(super) fn node(path: &str, minor: u32) -> DeviceNode {
     let access = DeviceAccess { read: true, write: true, mknod: false };
     DeviceNode { path: path.into(), kind: DeviceKind::Char, major: 1, minor, access }
 }
 
-fn limits(of: &[(LimitKey, LimitValue)], enforce: Enforce) -> Limits {
+pub(super) fn limits(of: &[(LimitKey, LimitValue)], enforce: Enforce) -> Limits {
     of.iter().map(|(k, v)| (*k, PlannedLimit { value: v.clone(), enforce })).collect()
 }
 
@@ -98,7 +98,7 @@ fn file(fixture: &Fixture, path: &str, names: &[&str]) -> String {
         .to_owned()
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "not in time: {what}");
@@ -106,7 +106,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn status(mut command: Command) -> ExitStatus {
+pub(super) fn status(mut command: Command) -> ExitStatus {
     command.stdout(Stdio::null()).status().unwrap()
 }
 
@@ -341,6 +341,30 @@ fn counters_are_read_by_descriptors_and_below_the_mounts_alike() {
     if !f.tree.unenforceable().contains_key(&LimitKey::PidsMax) {
         assert_eq!(by_fd.pids_current, Some(0));
     }
+    f.end();
+}
+
+#[test]
+fn kept_descriptors_read_what_paths_do_and_hold_no_leaf_back() {
+    let Some(f) = fixture("kept", |_| ()) else { return };
+    let leaves = f.tree.make_leaves(&id("k"), &Limits::new(), &[node("/dev/null", 3)]).unwrap();
+    let (facts, path) = (std::sync::Arc::new(f.tree.facts()), leaves.path.clone().unwrap());
+    let budget = Descriptors::new(64);
+    let mut reader = LeafReader::new(std::sync::Arc::clone(&facts), &path, std::sync::Arc::clone(&budget));
+    let before = reader.read();
+    let left = budget.left();
+    assert!(left < 64, "{before:?}");
+    assert!(status(f.shell(&leaves, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done")).success());
+    until("the shell's end", || !leaves.worker_leaf().populated().unwrap());
+    let after = reader.read();
+    assert!(after.cpu_usage_usec > before.cpu_usage_usec, "{before:?} {after:?}");
+    assert_eq!(after.page_faults, read_resources(&facts, &path).page_faults);
+    assert_eq!(budget.left(), left, "nothing was opened again");
+    assert_eq!(f.tree.remove_leaves(&id("k")), Removal::Done);
+    assert_eq!((reader.read(), budget.left()), (Default::default(), 64), "what is gone has no figures");
+    let leaves = f.tree.make_leaves(&id("k"), &Limits::new(), &[node("/dev/null", 3)]).unwrap();
+    assert!(reader.read().cpu_usage_usec < after.cpu_usage_usec, "the next one of that name begins anew");
+    drop((reader, leaves));
     f.end();
 }
 

@@ -117,33 +117,28 @@ impl Ledger {
         }
     }
 
-    /// Whether there is such a share of each of these nodes; the claims.
+    /// Whether there is such a share of each of these nodes; the claims. Where nobody tells how much memory a GPU has, the sum of shares has
+    /// no bound here: NVIDIA's driver tells it only to NVML, which the launcher does not wait for. Modes do not mix there either.
     pub(super) fn reserve(&self, nodes: &[Asked<'_>], share: Share) -> Result<Vec<Claim>, LaunchError> {
-        let held: Vec<(&str, &[Claim])> = self.entries.iter().map(|(id, entry)| (id.as_str(), entry.gpus.as_slice())).collect();
-        claim(nodes, share, &held)
-    }
-}
-
-/// Beside what workers have. Where nobody tells how much memory a GPU has, the sum of shares has no bound here: NVIDIA's driver tells it only
-/// to NVML, which the launcher does not wait for. Modes do not mix there either.
-fn claim(nodes: &[Asked<'_>], share: Share, workers: &[(&str, &[Claim])]) -> Result<Vec<Claim>, LaunchError> {
-    let mut claims: Vec<Claim> = Vec::new();
-    for Asked { node, memory } in nodes {
-        let number = (node.kind, node.major, node.minor);
-        // A GPU that lists one device by two names has it once.
-        if claims.iter().any(|c| c.number == number) {
-            continue;
+        let mut claims = Vec::new();
+        for Asked { node, memory } in nodes {
+            let number = (node.kind, node.major, node.minor);
+            let on = |entry: &Entry| entry.gpus.iter().filter(|c| c.number == number).map(|c| c.share).collect::<Vec<_>>();
+            // A GPU that lists one device by two names has it once.
+            if claims.iter().any(|c: &Claim| c.number == number) {
+                continue;
+            }
+            let held: Vec<Share> = self.entries.values().flat_map(on).collect();
+            if !share.fits(&held, memory.or(Some(u64::MAX))) {
+                let holders: Vec<&str> = self.entries.iter().filter(|(_, e)| !on(e).is_empty()).map(|(id, _)| id.as_str()).collect();
+                let by = if holders.is_empty() { "nobody, and is too small".to_owned() } else { format!("worker {}", holders.join(", ")) };
+                let text = format!("{} is asked for {share}, and is held by {by}", node.path.display());
+                return Err(LaunchError::new(LaunchErrorKind::DeviceBusy, text));
+            }
+            claims.push(Claim { number, share });
         }
-        let on = workers.iter().flat_map(|(id, claims)| claims.iter().filter(|c| c.number == number).map(move |c| (*id, c.share)));
-        let (holders, held): (Vec<&str>, Vec<Share>) = on.unzip();
-        if !share.fits(&held, memory.or(Some(u64::MAX))) {
-            let by = if holders.is_empty() { "nobody, and is too small".to_owned() } else { format!("worker {}", holders.join(", ")) };
-            let text = format!("{} is asked for {share}, and is held by {by}", node.path.display());
-            return Err(LaunchError::new(LaunchErrorKind::DeviceBusy, text));
-        }
-        claims.push(Claim { number, share });
+        Ok(claims)
     }
-    Ok(claims)
 }
 
 #[cfg(test)]
@@ -157,12 +152,34 @@ mod tests {
         DeviceNode { path: format!("/dev/gpu{minor}").into(), kind: DeviceKind::Char, major: 195, minor, access }
     }
 
+    /// A ledger in which workers have these shares of node 0.
+    fn shared(shares: &[Share]) -> Ledger {
+        let mut ledger = Ledger::new(99, None);
+        for (n, share) in shares.iter().enumerate() {
+            let gpus = vec![Claim { number: (DeviceKind::Char, 195, 0), share: *share }];
+            let pidfd = std::fs::File::open("/dev/null").unwrap().into();
+            let plan = Box::new(crate::verify::tests::plan());
+            let entry = Entry {
+                pidfd,
+                gpus,
+                on_hive_exit: OnHiveExit::Kill,
+                port: None,
+                memory: 0,
+                plan,
+                cgroup: None,
+                device_program: None,
+                _uid: None,
+                ended: None,
+            };
+            ledger.entries.insert(WorkerId::parse(&format!("w{n}")).unwrap(), entry);
+        }
+        ledger
+    }
+
     fn fits(held: &[Share], share: Share, memory: Option<u64>) -> bool {
         let nodes = [node(0), node(1)];
         let asked: Vec<Asked<'_>> = nodes.iter().map(|node| Asked { node, memory }).collect();
-        let claims: Vec<[Claim; 1]> = held.iter().map(|share| [Claim { number: (DeviceKind::Char, 195, 0), share: *share }]).collect();
-        let workers: Vec<(&str, &[Claim])> = claims.iter().map(|c| ("w", c.as_slice())).collect();
-        let outcome = claim(&asked, share, &workers);
+        let outcome = shared(held).reserve(&asked, share);
         assert_eq!(outcome.as_ref().map_or(2, Vec::len), 2, "all of it or nothing");
         assert!(outcome.as_ref().err().is_none_or(|e| e.kind == LaunchErrorKind::DeviceBusy));
         outcome.is_ok()

@@ -161,7 +161,7 @@ impl Launcher {
             cpuset: devices.cpuset,
             mems: devices.mems,
             nowhere_near: devices.nowhere_near,
-            no_dmem: devices.no_dmem,
+            gpu_pci: devices.gpu_pci,
             gpu_memory_watched: gpu_memory::watched(self.options.purpose),
             host_cpus: devices.host_cpus,
             host_mems: self.host_mems(),

@@ -23,6 +23,8 @@ pub(crate) struct KillBook {
     /// The choice that the kills of a whole group belong to.
     group: Option<Choice>,
     kills: u64,
+    named: u64,
+    first: Option<Victim>,
     victims: VecDeque<Victim>,
     main_killed: Option<Victim>,
 }
@@ -75,19 +77,39 @@ impl KillBook {
         // The summaries of many kills in a short time are left out (oom_rs in mm/oom_kill.c): then the number has to do.
         if own_process || choice.is_some_and(|choice| choice.ours) {
             self.kills += 1;
-            if self.victims.len() >= MAX_VICTIMS {
-                self.victims.pop_front();
-            }
-            self.victims.push_back(victim);
+            self.name(victim);
         }
     }
 
-    /// How many of the worker's processes were killed, as far as the log says whose they were.
+    fn name(&mut self, victim: Victim) {
+        // Of a group that is killed the kernel counts and tells the chosen one twice.
+        if self.victims.iter().any(|known| known.pid == victim.pid && known.memory == victim.memory) {
+            return;
+        }
+        self.named += 1;
+        self.first.get_or_insert_with(|| victim.clone());
+        if self.victims.len() >= MAX_VICTIMS {
+            self.victims.pop_front();
+        }
+        self.victims.push_back(victim);
+    }
+
+    /// How many kills of the worker's processes there were, as far as the log says whose they were.
     pub(crate) fn kills(&self) -> u64 {
         self.kills
     }
 
-    /// Those of them that were killed last, oldest first.
+    /// How many different processes they were.
+    pub(crate) fn named(&self) -> u64 {
+        self.named
+    }
+
+    /// The one that was killed first: of a group, the one that the kernel had chosen.
+    pub(crate) fn first(&self) -> Option<&Victim> {
+        self.first.as_ref()
+    }
+
+    /// Those that were killed last, oldest first.
     pub(crate) fn victims(&self) -> impl DoubleEndedIterator<Item = &Victim> {
         self.victims.iter()
     }
@@ -166,9 +188,11 @@ mod tests {
     #[test]
     fn a_group_kill_takes_all_that_are_named_after_it() {
         let group = Said::Group { group: LEAF.into() };
-        let said = [chosen(11, LEAF, Some(LEAF)), killed(11), group, killed(10), killed(12), chosen(77, "/x", Some("/x")), killed(77)];
+        let said =
+            [chosen(11, LEAF, Some(LEAF)), killed(11), group, killed(10), killed(11), killed(12), chosen(77, "/x", Some("/x")), killed(77)];
         let book = book(&said);
         assert_eq!(book.victims().map(|v| v.pid).collect::<Vec<_>>(), [11, 10, 12]);
+        assert_eq!((book.kills(), book.named(), book.first().map(|v| v.pid)), (4, 3, Some(11)), "the kernel tells the chosen one twice");
         assert_eq!(book.main_killed().and_then(|v| v.bound), Some(OomBound::Worker));
     }
 

@@ -57,8 +57,7 @@ pub(crate) fn judge(evidence: &Evidence<'_>) -> Option<Finding> {
             (_, Some(_)) => OomScope::Main,
             (_, None) => OomScope::Child,
         };
-        let first = || evidence.book.and_then(|book| book.victims().next().cloned());
-        return Some(evidence.finding(scope, logged.or_else(first)));
+        return Some(evidence.finding(scope, logged));
     }
     if evidence.main != MainEnd::Killed {
         return None;
@@ -83,10 +82,17 @@ impl Evidence<'_> {
     /// The one that it must have been, where the own process's number is not known.
     fn only_victim(&self) -> Option<Victim> {
         let book = self.book.filter(|book| !book.knows_main() && book.kills() == 1 && self.counters.kills == Some(1))?;
-        book.victims().next().cloned()
+        book.first().cloned()
     }
 
     fn finding(&self, scope: OomScope, victim: Option<Victim>) -> Finding {
+        // Of a group the own process is one of many: the one that the kernel chose says more.
+        let first = || self.book.and_then(KillBook::first).cloned();
+        let victim = match scope {
+            OomScope::Group => first().or(victim),
+            OomScope::Child => victim.or_else(first),
+            OomScope::Main => victim,
+        };
         let bound = victim.as_ref().and_then(|victim| victim.bound).or_else(|| self.counters.bound());
         Finding { scope, bound, victim }
     }
@@ -153,7 +159,7 @@ mod tests {
         let log = book(&[11, MAIN]);
         let counters = MemoryEvents { kills: Some(4), group_kills: Some(1), ..MemoryEvents::default() };
         let all = Evidence { counters, ..evidence(MainEnd::Killed, 4, Some(&log)) };
-        assert_eq!(found(&all), Some((OomScope::Group, Some(OomBound::Worker), Some(MAIN))));
+        assert_eq!(found(&all), Some((OomScope::Group, Some(OomBound::Worker), Some(11))), "the one that was chosen");
     }
 
     #[test]

@@ -22,4 +22,4 @@ pub use read::outside::{LimitSeen, Outside, ProcessSeen, look, settle};
 pub use read::status::Status;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

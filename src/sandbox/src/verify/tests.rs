@@ -44,7 +44,7 @@ impl Case {
 /// Compiled once: its seccomp profile is long.
 static PLAN: LazyLock<SandboxPlan> = LazyLock::new(plan);
 
-fn plan() -> SandboxPlan {
+pub(crate) fn plan() -> SandboxPlan {
     let text = "[worker]\nbinary = \"x\"\n[limits]\nmemory_max = \"1MiB\"\nopen_files = 64\n[request]\nmay_set = []\n";
     let policy = Policy::parse("t", "t.toml", text, &|name| embedded::fragment(name).map(str::to_owned)).unwrap();
     let request = WorkerRequest {

@@ -141,7 +141,7 @@ impl Leases {
         let releasing = inside.table.give_back(id).map_err(|e| refused(&e))?;
         inside.external.remove(id);
         if let Some(releasing) = releasing {
-            self.end(&mut inside, &releasing);
+            self.wait_for_memory(&mut inside, &releasing);
         }
         Ok(())
     }

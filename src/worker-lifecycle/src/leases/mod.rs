@@ -10,6 +10,7 @@
 mod external;
 mod record;
 mod waiting;
+mod watched;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -31,6 +32,7 @@ use crate::channel::lock;
 use crate::{About, ErrorKind, EventHub, EventKind, LifecycleError};
 use external::{Enders, Terms};
 use record::Record;
+use watched::Watched;
 
 /// All leases of a hive. A clone of the `Arc` that it lives in is another handle on it.
 #[derive(Debug)]
@@ -39,6 +41,7 @@ pub(crate) struct Leases {
     inside: Mutex<Inside>,
     events: Arc<EventHub>,
     record: Option<Record>,
+    watched: Watched,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +56,7 @@ impl Leases {
     /// Empty, or with the external leases of before a restart, where `directory` has them.
     pub(crate) fn open(inventory: Inventory, events: Arc<EventHub>, directory: Option<Arc<OwnedFd>>) -> Arc<Self> {
         let record = directory.map(Record::new);
-        let leases = Arc::new(Self { inventory, inside: Mutex::default(), events, record });
+        let leases = Arc::new(Self { inventory, inside: Mutex::default(), events, record, watched: Watched::default() });
         leases.read_back();
         leases
     }
@@ -94,7 +97,7 @@ impl Leases {
     pub(crate) fn release_worker(&self, worker: &WorkerId) {
         let mut inside = lock(&self.inside);
         if let Some(releasing) = inside.table.begin_release(worker.as_str()) {
-            self.end(&mut inside, &releasing);
+            self.wait_for_memory(&mut inside, &releasing);
         }
     }
 

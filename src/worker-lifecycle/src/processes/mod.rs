@@ -56,11 +56,15 @@ impl Listed {
 /// Every process of the worker. Blocks: reads procfs and cgroupfs.
 pub(crate) fn list(facts: &CgroupFacts, owner: &Owner) -> Vec<Listed> {
     let leaf = owner.leaf.as_deref();
-    let members = match leaf.and_then(|leaf| leaf_path(facts, leaf)) {
+    pids(facts, owner).into_iter().filter_map(|pid| view(pid, &owner.worker_id, leaf)).take(MAX_TOLD).collect()
+}
+
+/// Numbers of all of the worker's processes. Blocks likewise.
+pub(crate) fn pids(facts: &CgroupFacts, owner: &Owner) -> BTreeSet<i32> {
+    match owner.leaf.as_deref().and_then(|leaf| leaf_path(facts, leaf)) {
         Some(path) => members(&path),
         None => owner.pid.filter(|pid| is_still(*pid, owner.start_ticks)).map(descendants).unwrap_or_default(),
-    };
-    members.into_iter().filter_map(|pid| view(pid, &owner.worker_id, leaf)).take(MAX_TOLD).collect()
+    }
 }
 
 /// Whether `pid` is the process that was started then, and not a later one of the same number.

@@ -66,6 +66,7 @@ impl Ring {
     }
 
     /// Bytes that its samples take.
+    #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.samples.capacity() * size_of::<Sample>()
     }

@@ -109,6 +109,7 @@ fn worker(name: &str) -> (WorkerHandle, watch::Sender<WorkerView>) {
         resources: Resources::default(),
         unmeasured: vec![],
         verdict: None,
+        gpu_memory: None,
     };
     let view = watch::Sender::new(view);
     let (commands, _) = task::commands();
@@ -136,7 +137,8 @@ fn one_pass_over_100_leaves_opens_each_file_once_and_its_cost_is_told() {
             .collect();
         passes.sort();
         assert_eq!(sampler.descriptors.left(), left, "and never again");
-        costs.push(passes[10].as_secs_f64() * 1e6 / 100.0);
+        // The quickest: what it costs by itself, whatever else the machine does.
+        costs.push(passes[0].as_secs_f64() * 1e6 / 100.0);
     }
     println!("a pass over 100 leaves of {} files: {:.1} µs a worker kept open, {:.1} µs opened", FILES.len(), costs[0], costs[1]);
 }

@@ -92,6 +92,7 @@ impl WorkerSpawner {
                     show_plan((&view, &teller), (&plan, cgroup, init_pid), notes);
                     let _ = handle.known.link.set(Arc::downgrade(&link));
                     let _ = handle.known.grace.set(Duration::from_millis(plan.stop.grace_ms));
+                    let _ = plan.gpu_memory.map(|limit| handle.known.gpus.limit.set(limit));
                     let asked = params.limits.keys().copied().collect();
                     let _ = handle.known.decision.set(Decision { policy_digest, asked, remains: Remains::from(&*plan) });
                     self.remember(&handle, &params.policy);

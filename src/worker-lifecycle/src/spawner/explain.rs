@@ -67,7 +67,7 @@ impl WorkerSpawner {
             None => None,
         };
         let updated = lock(&known.updated).clone();
-        Ok(explanation(view, (decision, &updated), version.as_deref()))
+        Ok(Explanation { incidents: known.gpus.incidents(), ..explanation(view, (decision, &updated), version.as_deref()) })
     }
 
     /// Keeps the version of its policy that a worker has just been started under, while the file still says it.
@@ -149,5 +149,6 @@ fn explanation(view: WorkerView, (decision, updated): (Option<&Decision>, &BTree
         worker_id: view.worker_id,
         policy: view.policy,
         not_in_force: view.not_in_force,
+        incidents: vec![],
     }
 }

@@ -23,6 +23,7 @@ use rbee_hive_devices::Inventory;
 use rbee_hive_narration::{Narration, Narrator};
 use rbee_hive_policy::WorkerId;
 
+use crate::device_watch::{DeviceWatch, Watcher};
 use crate::launcher::LauncherClient;
 use crate::leases::Leases;
 use crate::sampling::{self, Sampler};
@@ -48,10 +49,12 @@ pub struct SpawnerOptions {
     pub logs: OwnedFd,
     /// Most workers at a time.
     pub max_workers: usize,
-    /// The hive's own directory, opened; `None`: leases do not outlive the hive.
-    pub records: Option<OwnedFd>,
     /// How often the figures of all workers are sampled.
     pub sample_interval: Duration,
+    /// How GPUs are watched; `None`: what happens to them is not known, and their memory is taken to be back at once.
+    pub devices: Option<DeviceWatch>,
+    /// The hive's own directory, opened; `None`: leases do not outlive the hive.
+    pub records: Option<OwnedFd>,
 }
 
 /// Starts workers. Without a launcher it starts none and says so. A clone is another handle on the same workers.
@@ -110,6 +113,12 @@ impl WorkerSpawner {
             versions: Mutex::default(),
             seats: Arc::default(),
         };
+        if let Some(watch) = options.devices.filter(|_| attached.leases.have_gpus()) {
+            attached.leases.watch();
+            let watcher =
+                Watcher { registry: Arc::clone(&registry), leases: Arc::clone(&attached.leases), tools: Arc::clone(&attached.tools) };
+            tokio::spawn(watcher.run(watch));
+        }
         // The policy names the binary; this is the seed's, where it can be found.
         Arc::new(Self { registry, worker_binary: find_worker_binary().unwrap_or_default(), attached: Some(Arc::new(attached)) })
     }

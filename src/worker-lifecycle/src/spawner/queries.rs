@@ -56,6 +56,9 @@ impl WorkerSpawner {
         if let (false, Some(leaf), Some(attached)) = (view.has_ended(), &view.cgroup.path, &self.attached) {
             view.resources = handle.known.sampled.figures(&attached.tools.sampler, (leaf, freshness));
         }
+        if view.devices.iter().any(|name| name.starts_with("GPU-")) {
+            view.gpu_memory = Some(handle.known.gpus.memory());
+        }
         view
     }
 

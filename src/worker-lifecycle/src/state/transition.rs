@@ -201,6 +201,7 @@ mod tests {
             by(StoppedBy::HiveExit),
             by(StoppedBy::Readiness),
             by(StoppedBy::Drift),
+            by(StoppedBy::GpuMemory),
             lost,
             Verdict::Unkillable { pids: vec![] },
         ] {

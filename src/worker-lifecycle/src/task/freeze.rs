@@ -30,21 +30,21 @@ enum Act {
 pub(super) struct Doing {
     act: Act,
     work: JoinHandle<io::Result<()>>,
-    tell: Option<Told>,
+    tell: Vec<Told>,
 }
 
 /// An act that has come to its end.
 pub(super) struct Done {
     act: Act,
     came_to: io::Result<()>,
-    tell: Option<Told>,
+    tell: Vec<Told>,
 }
 
 /// Waits for the end of what is under way; for ever, where nothing is.
 pub(super) async fn done(doing: &mut Option<Doing>) -> Done {
     let Some(under_way) = doing else { return pending().await };
     let came_to = (&mut under_way.work).await.unwrap_or_else(|e| Err(io::Error::other(e)));
-    let (act, tell) = (under_way.act, under_way.tell.take());
+    let (act, tell) = (under_way.act, std::mem::take(&mut under_way.tell));
     *doing = None;
     Done { act, came_to, tell }
 }
@@ -52,22 +52,28 @@ pub(super) async fn done(doing: &mut Option<Doing>) -> Done {
 impl Worker {
     /// A client wants it to stand still.
     pub(super) fn freeze_by_request(&mut self, tell: Told) {
-        match self.state {
-            State::Frozen { .. } if self.doing.is_none() => {
+        match (&self.state, &mut self.doing) {
+            // It is about to sleep anyhow; from then on it is the client's.
+            (State::Ready { .. }, Some(Doing { act: act @ Act::Freeze(_), tell: waiting, .. })) => {
+                *act = Act::Freeze(FrozenBy::Request);
+                waiting.push(tell);
+            }
+            (State::Frozen { .. }, None) => {
                 self.step(Event::Froze { by: FrozenBy::Request }, |_| {});
                 let _ = tell.send(Ok(()));
             }
-            State::Ready { .. } if self.doing.is_none() => self.begin(Act::Freeze(FrozenBy::Request), Some(tell)),
+            (State::Ready { .. }, None) => self.begin(Act::Freeze(FrozenBy::Request), vec![tell]),
             _ => drop(tell.send(Err(self.not_now("frozen")))),
         }
     }
 
     /// A client wants it back.
     pub(super) fn thaw_by_request(&mut self, tell: Told) {
-        match self.state {
-            State::Frozen { .. } if self.doing.is_none() => self.begin(Act::Thaw, Some(tell)),
+        match (&self.state, &mut self.doing) {
+            (State::Frozen { .. }, None) => self.begin(Act::Thaw, vec![tell]),
+            (State::Frozen { .. }, Some(Doing { act: Act::Thaw, tell: waiting, .. })) => waiting.push(tell),
             // It is on its way already, or there.
-            State::Thawing { .. } | State::Ready { .. } if self.doing.is_none() => drop(tell.send(Ok(()))),
+            (State::Thawing { .. } | State::Ready { .. }, None) => drop(tell.send(Ok(()))),
             _ => drop(tell.send(Err(self.not_now("thawed")))),
         }
     }
@@ -75,7 +81,7 @@ impl Worker {
     /// It is idle, and its policy says `freeze`.
     pub(super) fn freeze_idle(&mut self) {
         if matches!(self.state, State::Ready { .. }) && self.doing.is_none() {
-            self.begin(Act::Freeze(FrozenBy::Idle), None);
+            self.begin(Act::Freeze(FrozenBy::Idle), vec![]);
         }
     }
 
@@ -83,11 +89,11 @@ impl Worker {
     pub(super) fn wake(&mut self) {
         if matches!(self.state, State::Frozen { by: FrozenBy::Idle, .. }) && self.doing.is_none() {
             self.tell_idle(json!({"action": "wake"}));
-            self.begin(Act::Thaw, None);
+            self.begin(Act::Thaw, vec![]);
         }
     }
 
-    fn begin(&mut self, act: Act, tell: Option<Told>) {
+    fn begin(&mut self, act: Act, tell: Vec<Told>) {
         let link = Arc::clone(&self.link);
         let work = async move {
             match act {
@@ -112,11 +118,10 @@ impl Worker {
             }
             (Act::Freeze(by), Ok(())) => self.froze(by),
         };
-        if let Some(tell) = tell {
-            let _ = tell.send(outcome);
-        } else if let Err(error) = outcome {
+        if let (true, Err(error)) = (tell.is_empty(), &outcome) {
             tracing::warn!(worker = %self.id, %error, "an idle worker stays as it is");
         }
+        tell.into_iter().for_each(|tell| drop(tell.send(outcome.clone())));
     }
 
     fn froze(&mut self, by: FrozenBy) -> Result<(), LifecycleError> {

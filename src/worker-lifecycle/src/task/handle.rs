@@ -9,6 +9,7 @@ use rbee_hive_policy::{LimitKey, Limits, NotInForce, WorkerId};
 use rbee_hive_sandbox::StoppedBy;
 use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
+use super::gpus::GpusKnown;
 use crate::init_link::InitLink;
 use crate::processes::Owner;
 use crate::reach::Usage;
@@ -22,6 +23,8 @@ pub(crate) enum Command {
     Stop { by: StoppedBy, grace: Option<Duration> },
     /// A signal to the worker's own process.
     Signal { signal: i32 },
+    /// Something for its story.
+    Tell { text: String },
     /// Show other limits, which the launcher has put in force; `shown` is told afterwards.
     ShowLimits { now: InForce, changed: Vec<LimitKey>, shown: oneshot::Sender<()> },
     /// Let it stand still; `tell` hears when it does.
@@ -66,13 +69,13 @@ pub(crate) struct Known {
     pub(crate) sampled: Sampled,
     /// What its start was decided by.
     pub(crate) decision: OnceLock<Decision>,
+    /// Its GPUs' memory, and what has happened to them.
+    pub(crate) gpus: GpusKnown,
     /// What the last update has put in force; `None` before the first. Who looks at the sandbox holds it, so that no look falls between the
     /// launcher's writes and this.
     pub(crate) in_force: Arc<RwLock<Option<InForce>>>,
     /// Limits that were changed since the start.
     pub(crate) updated: Mutex<BTreeSet<LimitKey>>,
-    /// How long it must have done nothing to be idle.
-    pub(crate) idle_after: OnceLock<Duration>,
 }
 
 /// What a start was decided by, for those who ask later.

@@ -37,7 +37,6 @@ impl Worker {
     /// Begins to look, where the policy says when a worker is idle.
     pub(super) fn idle_looks(&self) -> Option<IdleLooks> {
         let after = Duration::from_millis(self.plan.idle.after_ms?);
-        let _ = self.known.idle_after.set(after);
         let pause = (after / LOOKS).min(LONGEST);
         let mut ticks = interval_at(Instant::now() + pause, pause);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -2,6 +2,7 @@
 
 mod end;
 mod freeze;
+mod gpus;
 mod handle;
 mod idle;
 mod limits;
@@ -165,6 +166,7 @@ pub(crate) fn first_view(id: &WorkerId, params: &crate::SpawnParams, launcher: &
         not_in_force: vec![],
         drift: vec![],
         verified: None,
+        gpu_memory: None,
         resources: Resources::default(),
         unmeasured: unmeasured(&Resources::default(), &launcher.cgroup),
         verdict: None,

@@ -16,7 +16,7 @@ type Ours = Channel<FromLauncher, ToLauncher>;
 
 /// What tests look at, and turn.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// Spawns that came.
     pub(super) spawns: AtomicUsize,
     /// Orders to forget a worker.
@@ -184,6 +184,13 @@ fn text(name: &str) -> Option<&'static str> {
         "limited" | "moves" => {
             "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnone = true\n[limits]\nmemory_max = \"1GiB\"\n\
              cpus = 1.0\n[request]\nmay_set = [\"limits\"]\n"
+        }
+        "gpu" => {
+            "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnone = true\n[devices]\ngpus = \"leased\"\n"
+        }
+        "gpu-limited" => {
+            "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnone = true\n[devices]\ngpus = \"leased\"\n\
+             gpu_memory_max = { value = \"1GiB\", enforce = \"if_available\" }\n"
         }
         "naps" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"freeze\"\n",
         "shrinks" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"reclaim\"\n",

@@ -10,26 +10,35 @@ use rbee_hive_policy::WorkerId;
 use rbee_hive_sandbox::protocol::{CgroupFacts, CgroupMode};
 
 use super::fake_launcher::{self, Seen};
-use crate::{LauncherClient, LifecycleError, SpawnParams, SpawnerOptions, WaitFor, WorkerRegistry, WorkerSpawner, WorkerView};
+use crate::{DeviceWatch, LauncherClient, LifecycleError, SpawnParams, SpawnerOptions, WaitFor, WorkerRegistry, WorkerSpawner, WorkerView};
 
 /// No test waits longer for what should come at once.
-pub(super) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-pub(super) struct Hive {
-    pub(super) spawner: Arc<WorkerSpawner>,
-    pub(super) launcher: LauncherClient,
-    pub(super) seen: Arc<Seen>,
-    pub(super) streams: Arc<JobStreams>,
+pub(crate) struct Hive {
+    pub(crate) spawner: Arc<WorkerSpawner>,
+    pub(crate) launcher: LauncherClient,
+    pub(crate) seen: Arc<Seen>,
+    pub(crate) streams: Arc<JobStreams>,
     _directory: tempfile::TempDir,
 }
 
 impl Hive {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with(10, "")
     }
 
     /// With this many ports, and devices.
-    pub(super) fn with(ports: u16, devices: &str) -> Self {
+    pub(crate) fn with(ports: u16, devices: &str) -> Self {
+        Self::made(ports, (devices, None))
+    }
+
+    /// With GPUs that are looked at.
+    pub(crate) fn watched(devices: &str, watch: DeviceWatch) -> Self {
+        Self::made(10, (devices, Some(watch)))
+    }
+
+    fn made(ports: u16, (devices, watch): (&str, Option<DeviceWatch>)) -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(21_000);
         let first = NEXT.fetch_add(ports, Ordering::SeqCst);
         let directory = tempfile::tempdir().unwrap();
@@ -49,40 +58,41 @@ impl Hive {
             narrator: Narrator::new(Arc::clone(&streams)),
             logs: std::fs::File::open(logs).unwrap().into(),
             max_workers: 1000,
-            records: None,
             sample_interval: Duration::from_millis(50),
+            devices: watch,
+            records: None,
         };
         let registry = Arc::new(WorkerRegistry::with_ports(first..=first + ports - 1));
         Self { spawner: WorkerSpawner::attach(registry, launcher.clone(), options), launcher, seen, streams, _directory: directory }
     }
 
     /// Starts `name`, which does what its model says.
-    pub(super) async fn spawn(&self, name: &str, model: &str, policy: &str) -> Result<WorkerView, LifecycleError> {
+    pub(crate) async fn spawn(&self, name: &str, model: &str, policy: &str) -> Result<WorkerView, LifecycleError> {
         self.spawn_with(params(name, model, policy)).await
     }
 
-    pub(super) async fn spawn_with(&self, params: SpawnParams) -> Result<WorkerView, LifecycleError> {
+    pub(crate) async fn spawn_with(&self, params: SpawnParams) -> Result<WorkerView, LifecycleError> {
         tokio::time::timeout(SOON, self.spawner.spawn(params)).await.expect("a spawn hangs")
     }
 
     /// Waits until `done` holds of the worker.
-    pub(super) async fn until(&self, name: &str, done: impl Fn(&WorkerView) -> bool) -> WorkerView {
+    pub(crate) async fn until(&self, name: &str, done: impl Fn(&WorkerView) -> bool) -> WorkerView {
         let handle = self.spawner.registry().handle(name).unwrap();
         tokio::time::timeout(SOON, handle.until(done)).await.expect("it does not come to that").unwrap()
     }
 
-    pub(super) async fn stop(&self, name: &str, grace_ms: u64) -> WorkerView {
+    pub(crate) async fn stop(&self, name: &str, grace_ms: u64) -> WorkerView {
         tokio::time::timeout(SOON, self.spawner.stop(&id(name), Some(grace_ms))).await.expect("a stop hangs").unwrap()
     }
 
     /// Waits until every init has ended: nothing was left running.
-    pub(super) async fn until_no_init_is_left(&self) {
+    pub(crate) async fn until_no_init_is_left(&self) {
         eventually("an init is left", || self.seen.inits.load(Ordering::SeqCst) == 0).await;
     }
 }
 
 /// Polls, with a deadline, for what no channel tells.
-pub(super) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + SOON;
     while !holds() {
         assert!(tokio::time::Instant::now() < deadline, "{what}");
@@ -90,11 +100,11 @@ pub(super) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-pub(super) fn id(name: &str) -> WorkerId {
+pub(crate) fn id(name: &str) -> WorkerId {
     WorkerId::parse(name).unwrap()
 }
 
-pub(super) fn params(name: &str, model: &str, policy: &str) -> SpawnParams {
+pub(crate) fn params(name: &str, model: &str, policy: &str) -> SpawnParams {
     SpawnParams {
         worker_id: Some(id(name)),
         model: model.into(),

@@ -3,7 +3,7 @@
 mod fake_init;
 mod fake_launcher;
 pub(crate) mod forks;
-mod hive;
+pub(crate) mod hive;
 
 mod admission;
 mod ending;

@@ -81,16 +81,17 @@ fn gpu(gpu: &Device, indent: usize) -> String {
         (Some(used), Some(all)) => format!("{} of {}", bytes(used), bytes(all)),
         (_, all) => or_dash(all.map(bytes).as_deref()),
     };
+    let line = format!("{blank}{:<9}{:<24} {memory:>20}  {}", clean(&gpu.id), shorten(&or_dash(kind), 24), or_dash(gpu.pci.as_deref()));
     let held = match (&gpu.lease, gpu.partitioned) {
-        (Some(who), _) => format!("  held by {}", clean(who)),
-        (None, true) => "  in parts".to_owned(),
-        (None, false) => String::new(),
+        (Some(who), _) => Some(format!("held by {who}")),
+        (None, true) => Some("leased in parts".to_owned()),
+        (None, false) => None,
     };
-    let line =
-        format!("{blank}{:<9}{:<24} {memory:>20}  {}{held}", clean(&gpu.id), shorten(&or_dash(kind), 24), or_dash(gpu.pci.as_deref()));
+    let known: Vec<String> = [gpu.uuid.clone(), held].into_iter().flatten().collect();
+    let silent = gpu.silent.as_ref().map(|why| format!("does not answer: {why}"));
     let mut text = format!("{}\n", shorten(line.trim_end(), WIDTH));
-    let more = [gpu.uuid.clone(), gpu.silent.as_ref().map(|why| format!("does not answer: {why}"))];
-    text.extend(more.into_iter().flatten().map(|what| fold(&format!("{blank}         "), &clean(&what))));
+    let more = [known.join(", "), silent.unwrap_or_default()];
+    text.extend(more.iter().filter(|what| !what.is_empty()).map(|what| fold(&format!("{blank}         "), &clean(what))));
     text
 }
 

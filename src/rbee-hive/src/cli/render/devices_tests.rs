@@ -50,8 +50,49 @@ Package 0
   CPU-0    CPUs 0-15,32-47, 512 GiB of memory, for placement alone
            on one core: 0,32 1,33 2,34 3,35 4,36 5,37 6,38 7,39 8,40 9,41 10,42
            11,43 12,44 13,45 14,46 15,47
-    GPU-0    Simulated 80 GiB              3 GiB of 80 GiB  0000:01:00.0  held …
-             GPU-0
+    GPU-0    Simulated 80 GiB              3 GiB of 80 GiB  0000:01:00.0
+             GPU-0, held by w1
+    GPU-1    Simulated 80 GiB                       80 GiB  0000:02:00.0
+             GPU-1
+             does not answer: its driver hangs
+    GPU-2    Simulated 80 GiB                       80 GiB  0000:03:00.0
+             GPU-2
+    GPU-3    Simulated 80 GiB                       80 GiB  0000:04:00.0
+             GPU-3
+Package 1
+  CPU-1    CPUs 16-31,48-63, 512 GiB of memory, for placement alone
+           on one core: 16,48
+    GPU-4    Simulated 80 GiB                       80 GiB  0000:05:00.0
+             GPU-4
+    GPU-5    Simulated 80 GiB                       80 GiB  0000:06:00.0
+             GPU-5
+    GPU-6    Simulated 80 GiB                       80 GiB  0000:07:00.0
+             GPU-6
+    GPU-7    Simulated 80 GiB                       80 GiB  0000:08:00.0
+             GPU-7, leased in parts
+      GPU-8    3g.40gb                                40 GiB  0000:08:00.0
+      GPU-9    Simulated 80 GiB MIG 2/0               40 GiB  0000:08:00.0
+               MIG-2
+
+Between GPUs
+            GPU-0    GPU-1    GPU-2    GPU-3    GPU-4    GPU-5    GPU-6    GPU-7
+GPU-0           -   nvlink   nvlink   nvlink        -        -        -        -
+GPU-1      nvlink        -   nvlink   nvlink        -        -        -        -
+GPU-2      nvlink   nvlink        -   nvlink        -        -        -        -
+GPU-3      nvlink   nvlink   nvlink        -        -        -        -        -
+GPU-4           -        -        -        -        -   nvlink   nvlink   nvlink
+GPU-5           -        -        -        -   nvlink        -   nvlink   nvlink
+GPU-6           -        -        -        -   nvlink   nvlink        -   nvlink
+GPU-7           -        -        -        -   nvlink   nvlink   nvlink        -
+
+From CPUs to memory
+            CPU-0    CPU-1
+CPU-0          10       21
+CPU-1          21       10
+
+Notes
+  - the GPUs are simulated
+  - the NUMA nodes are simulated
 ";
 
 #[test]

@@ -30,6 +30,8 @@ pub(crate) fn explanation(worker: &WorkerExplanation) -> String {
     };
     text += &part("Limits", &table(&LIMITS, limits.collect(), 0));
     text += &part("Not in force", &table(&GAPS, gaps.collect(), 0));
+    let incidents: String = worker.incidents.iter().map(|i| format!("  {}\n", clean(&format!("{} {}", i.time, i.text)))).collect();
+    text += &part("Devices", &incidents);
     if let Some(exposure) = &worker.exposure {
         text += &part("Exposure", &score_points(exposure));
         text += &format!("\n{}", score_line(&worker.worker_id, exposure));

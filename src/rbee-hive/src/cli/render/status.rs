@@ -1,7 +1,7 @@
 //! One worker in full.
 
 use jiff::Timestamp;
-use rbee_hive_api::{LimitValue, Pressure, Process, Resources, Worker};
+use rbee_hive_api::{GpuMemory, LimitValue, Pressure, Process, Resources, Worker};
 
 use super::processes::processes;
 use super::{pairs, part};
@@ -21,7 +21,9 @@ pub(crate) fn status(worker: &Worker, list: &[Process], now: Timestamp) -> Strin
     let mut text = format!("{}\n", clean(&format!("{}: {}{age}", worker.worker_id, worker.state)));
     text += &pairs(&identity(worker));
     text += &part("Limits", &limits(worker));
-    text += &part("Use", &pairs(&usage(&worker.resources)));
+    let mut used = usage(&worker.resources);
+    used.extend(worker.gpu_memory.as_ref().map(|memory| ("gpu memory", gpu_memory(memory))));
+    text += &part("Use", &pairs(&used));
     text += &part("Not measured", &table(&UNMEASURED_COLUMNS, unmeasured, 2));
     text += &part("Not in force", &table(&GAP_COLUMNS, gaps, 2));
     text += &part("Drift", &drift);
@@ -90,6 +92,17 @@ fn in_use(name: &str, value: &LimitValue, resources: &Resources) -> String {
         _ => None,
     };
     share.map_or_else(|| unit(used), |share| format!("{} ({share})", unit(used)))
+}
+
+/// Use, limit and what holds it; a use that nobody knows is not shown as none.
+fn gpu_memory(memory: &GpuMemory) -> Option<String> {
+    let used = memory.used_bytes.map_or_else(|| "not known".to_owned(), bytes);
+    let held = match memory.enforced_by.as_deref() {
+        Some("soft") => "watched".to_owned(),
+        Some(by) => format!("held by {}", clean(by)),
+        None => "held by nothing".to_owned(),
+    };
+    Some(memory.limit_bytes.map_or_else(|| used.clone(), |limit| format!("{used}, at most {} on each GPU ({held})", bytes(limit))))
 }
 
 fn usage(resources: &Resources) -> Vec<(&'static str, Option<String>)> {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rbee_hive_policy::{LimitKey, Limits};
+use rustix::event::{Timespec, poll};
 
 use super::super::counters;
 use super::super::detect::Version;
@@ -19,8 +20,10 @@ use super::{BelowUse, Cause, Failed, Run};
 
 /// What one write asks the kernel to reclaim, bytes: small enough that none of them lasts.
 const STEP: u64 = 64 << 20;
-/// Writes in a row that may gain nothing.
-const IN_VAIN: usize = 3;
+/// Writes in a row that may gain nothing: what is being read or written back at the moment is to be had a moment later.
+const IN_VAIN: usize = 12;
+/// Pause after one that did.
+const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 25_000_000 };
 
 /// Bounds of v1; `None` is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -170,7 +173,13 @@ impl Run<'_> {
                 other => other?,
             }
             let after = used(bound)?;
-            in_vain = if after < now { 0 } else { in_vain + 1 };
+            if after < now {
+                in_vain = 0;
+            } else {
+                in_vain += 1;
+                // No file tells when there is more to be had.
+                let _ = poll(&mut [], Some(&MOMENT));
+            }
             now = after;
         }
         Ok(())

@@ -117,8 +117,8 @@ impl MemoryWatch {
     /// Victims that were not told yet.
     fn new_victims(&mut self) -> Vec<crate::Victim> {
         let Some((_, book)) = &self.log else { return vec![] };
-        let new = usize::try_from(book.kills() - self.victims_told).unwrap_or(usize::MAX).min(MAX_VICTIMS);
-        self.victims_told = book.kills();
+        let new = usize::try_from(book.named() - self.victims_told).unwrap_or(usize::MAX).min(MAX_VICTIMS);
+        self.victims_told = book.named();
         let mut victims: Vec<_> = book.victims().rev().take(new).cloned().collect();
         victims.reverse();
         victims

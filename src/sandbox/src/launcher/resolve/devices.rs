@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use rbee_hive_devices::{DeviceNumbers, Inventory, Near, NodeKind};
 use rbee_hive_policy::{Affinity, Bind, BindSource, DeviceAccess, DeviceKind, DeviceNode, Policy};
 
-use super::gpu_memory;
 use crate::cgroup::Tree;
 use crate::protocol::{HostFeature, LaunchError, LaunchErrorKind};
 use crate::step::CallError;
@@ -29,8 +28,8 @@ pub(crate) struct DeviceFacts {
     pub(crate) nowhere_near: Vec<String>,
     /// Files of the drivers, read-only.
     pub(crate) binds: Vec<Bind>,
-    /// Why no cgroup limits the memory of the GPUs.
-    pub(crate) no_dmem: String,
+    /// PCI addresses of the GPUs.
+    pub(crate) gpu_pci: BTreeMap<String, String>,
     pub(crate) host_cpus: String,
 }
 
@@ -75,11 +74,16 @@ impl DeviceFacts {
             cpuset: grant.cpuset.or(near.cpuset),
             mems: grant.mems.or(near.mems),
             nowhere_near: near.unknown,
-            no_dmem: gpu_memory::no_dmem(),
+            gpu_pci: pci_addresses(inventory, leased),
             binds: grant.mounts.into_iter().map(driver_file).collect(),
             host_cpus: inventory.cpus.clone(),
         })
     }
+}
+
+fn pci_addresses(inventory: &Inventory, leased: &[String]) -> BTreeMap<String, String> {
+    let named = inventory.gpus.iter().filter_map(|gpu| Some((format!("GPU-{}", gpu.index), gpu.pci.clone()?)));
+    named.filter(|(name, _)| leased.contains(name)).collect()
 }
 
 /// One that the host has lost since is left out: a driver's programs say themselves what they lack.

@@ -11,8 +11,3 @@ pub(crate) fn watched(purpose: Purpose) -> Ability {
         Purpose::Run => Ability::Missing { why: "no hive watches a foreground command".into() },
     }
 }
-
-/// Why no cgroup limits the memory of GPUs, one clause.
-pub(crate) fn no_dmem() -> String {
-    "no cgroup limits it".into()
-}
