@@ -68,7 +68,7 @@ impl Release {
             Some(used) if nothing_missing && holders.is_empty() && processes.is_empty() => self.idle = Some(used),
             // Somebody was faster than the first look: what is no process's is the driver's own.
             Some(used) if nothing_missing && self.idle.is_none() && look.seen.processes.is_some() => {
-                self.idle = sum(processes).map(|theirs| used.saturating_sub(theirs));
+                self.idle = sum(processes.iter()).map(|theirs| used.saturating_sub(theirs));
             }
             _ => {}
         }
@@ -93,7 +93,9 @@ impl Release {
             return Err(format!("the driver still lists its processes {still:?}"));
         }
         // Memory of others can't be told from what leaked, unless the driver says how much each of them has.
-        match (look.seen.memory_used_bytes, self.idle, sum(listed)) {
+        // One that has ended is nobody's any more, whether it was seen in its life or not.
+        let living = listed.iter().filter(|p| !look.scene.ended.contains(&p.pid));
+        match (look.seen.memory_used_bytes, self.idle, sum(living)) {
             (Some(used), Some(idle), Some(theirs)) if !others => {
                 let expected = idle.saturating_add(theirs).saturating_add(TOLERANCE);
                 if used > expected {
@@ -109,6 +111,6 @@ impl Release {
 }
 
 /// What these processes have together; `None` where the driver does not tell of one.
-fn sum(processes: &[GpuProcess]) -> Option<u64> {
-    processes.iter().try_fold(0u64, |sum, p| sum.checked_add(p.memory_bytes?))
+fn sum<'p>(mut processes: impl Iterator<Item = &'p GpuProcess>) -> Option<u64> {
+    processes.try_fold(0u64, |sum, p| sum.checked_add(p.memory_bytes?))
 }

@@ -105,6 +105,16 @@ fn memory_is_back_when_it_is_down_to_what_it_was() {
 }
 
 #[test]
+fn a_process_that_ended_before_it_was_ever_seen_is_no_strangers() {
+    let mut watch = Watch::default();
+    step(&mut watch, good(), &at(0));
+    let dead = || with(9 * GIB, &[(7, Some(9 * GIB))]);
+    let scene = |secs| Scene { ended: [7].into(), ..releasing(secs, 2) };
+    assert_eq!(step(&mut watch, dead(), &scene(3)), []);
+    assert!(matches!(&step(&mut watch, dead(), &scene(32))[..], [Finding::Leaked { .. }]));
+}
+
+#[test]
 fn who_is_faster_than_the_first_look_hides_no_leak() {
     let mut watch = Watch::default();
     step(&mut watch, with(9 * GIB, &[(7, Some(8 * GIB))]), &held(1));

@@ -74,7 +74,8 @@ async fn a_gpu_is_free_again_when_its_memory_is_back_and_out_of_use_when_it_stay
     let (hive, driver) = Driver::hive();
     let pid = hive.spawn("w", "hold", "gpu").await.unwrap().pid.unwrap();
     driver.uses(9 * GIB, &[(pid, 9 * GIB)]);
-    eventually("its memory is not seen", || hive.spawner.registry().handle("w").unwrap().known.gpus.memory().used_bytes.is_some()).await;
+    eventually("its memory is not seen", || hive.spawner.registry().handle("w").unwrap().known.gpus.memory().used_bytes == Some(9 * GIB))
+        .await;
     hive.stop("w", 0).await;
     assert_eq!(state(&hive)["state"], "releasing", "the driver has not given it back");
     assert_eq!(hive.spawn("v", "hold", "gpu").await.unwrap_err().kind, ErrorKind::DeviceBusy);
