@@ -2,11 +2,13 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a worker that is not as a test needs it ends the test")]
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_support::{Hive, HiveOptions, eventually, http_get, require_root, skip};
+use test_support::{Hive, HiveOptions, eventually, http_get, require_root, skip, within};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -69,14 +71,25 @@ fn a_worker_at_work_without_a_connection_is_not_idle() {
     hive.call("worker_stop", json!({"worker_id": "busy", "grace_ms": 0}));
 }
 
+/// A connection over which the worker has begun to send.
+fn read_from(port: u16) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("connect");
+    stream.set_read_timeout(Some(within(SOON))).expect("set a deadline");
+    stream.write_all(b"GET /stream?chunks=1200&delay_ms=50 HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("ask");
+    stream.read_exact(&mut [0; 16]).expect("it begins to answer");
+    stream
+}
+
 #[test]
 fn one_worker_too_many_makes_the_least_recently_used_one_go() {
     require_root!();
     let hive = Hive::start(HiveOptions::default().policy("two", &policy("action = \"freeze\"\nmax_warm = 2")));
     let first = spawn(&hive, "first", "two");
-    spawn(&hive, "second", "two");
+    let second = spawn(&hive, "second", "two");
+    let in_use = [read_from(port(&first)), read_from(port(&second))];
     let full = hive.rpc("worker_spawn", json!({"worker_id": "early", "model": "m", "policy": "two", "device": "cpu"}));
     assert_eq!(full.expect_err("both are in use").kind(), "at_capacity");
+    drop(in_use);
     until_state(&hive, "second", "frozen");
     // Asleep like the other one, but used later.
     assert_eq!(http_get(port(&first), "/health").expect("it is woken").status, 200);
