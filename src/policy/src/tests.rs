@@ -365,8 +365,8 @@ fn groups_that_an_ordinary_user_keeps_are_told_by_number() {
 }
 
 #[test]
-fn on_oom_kill_asks_the_kernel_for_the_group_and_no_pressure_can_be_told_off() {
-    let words = "[worker]\nbinary = \"x\"\non_oom = \"kill\"\n[pressure]\nmemory = \"off\"\n";
+fn on_oom_kill_asks_the_kernel_for_the_group_and_waiting_need_not_be_told() {
+    let words = "[worker]\nbinary = \"x\"\non_oom = \"kill\"\n[pressure]\nmemory = \"limits\"\n";
     let plan = compile(&parse(words).unwrap(), &request(), &facts()).unwrap();
     let group = PlannedLimit { value: LimitValue::Count(1), enforce: Enforce::IfAvailable };
     assert_eq!((plan.on_oom, plan.limits.get(&LimitKey::OomGroup)), (OnOom::Kill, Some(&group)));

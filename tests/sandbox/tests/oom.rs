@@ -152,8 +152,8 @@ fn anothers_limit_is_not_told_as_the_workers_own() {
         assert!(end["verdict"]["limit"].is_null() && end["verdict"]["victim"] == "mock-worker", "{end}");
     }
     let roomy = spawn(&hive, "roomy");
-    limit(&memory_dir(&format!("{}/workers", hive.cgroup_root())), 96 << 20);
-    ask(&roomy, &format!("/alloc?bytes={}", 200 << 20));
+    limit(&memory_dir(&format!("{}/workers", hive.cgroup_root())), 192 << 20);
+    ask(&roomy, &format!("/alloc?bytes={}", 250 << 20));
     let end = ended(&hive, "roomy");
     assert_eq!((&end["verdict"]["kind"], &end["verdict"]["bound"]), (&json!("oom_killed"), &json!("host")), "{end}");
     assert!(end["verdict"]["limit"].is_null(), "{end}");

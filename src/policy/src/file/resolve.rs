@@ -357,8 +357,8 @@ fn verify(raw: &RawPolicy) -> std::result::Result<VerifyPlan, Wrong> {
 fn pressure(raw: &RawPolicy) -> std::result::Result<PressurePlan, Wrong> {
     let Some(given) = raw.pressure.memory.clone().map(Setting::from) else { return Ok(PressurePlan::default()) };
     let memory = match given.value.as_str() {
-        "off" => None,
-        text => Some(text.parse().map_err(|e: crate::InvalidTrigger| ("pressure.memory", format!("{e}; or \"off\"")))?),
+        "limits" => None,
+        text => Some(text.parse().map_err(|e: crate::InvalidTrigger| ("pressure.memory", format!("{e}; or \"limits\"")))?),
     };
     Ok(PressurePlan { memory, enforce: given.enforce })
 }

@@ -185,7 +185,6 @@ impl Tree {
 
 /// Nine tenths of the limit, where there is one.
 fn usage(dir: &Path, plan: &SandboxPlan) -> Option<Source> {
-    plan.pressure.memory?;
     let limit = plan.limits.get(&LimitKey::MemoryMax)?.value.count()?;
     let threshold = limit / 10 * 9;
     let fd = event(dir, "memory.usage_in_bytes", &threshold.to_string())?;

@@ -26,8 +26,10 @@ impl Ring {
     pub(super) fn push(&mut self, sample: Sample, slot_ms: u64) {
         self.coarsen(slot_ms);
         match self.samples.back_mut() {
-            // Nearly a slot: ticks come a little early and a little late.
-            Some(newest) if sample.at_ms < self.begun_ms.saturating_add(slot_ms - slot_ms / 8) => newest.merge(&sample),
+            // Nearly a slot: ticks come a little early and a little late. The newest may have been merged from several, and be later than begun.
+            Some(newest) if sample.at_ms <= newest.at_ms || sample.at_ms < self.begun_ms.saturating_add(slot_ms - slot_ms / 8) => {
+                newest.merge(&sample);
+            }
             _ => {
                 self.begun_ms = sample.at_ms;
                 self.make_room();

@@ -174,10 +174,6 @@ impl Supervisor {
     }
 
     fn tell_pressure(&mut self, source: PressureSource, counters: &MemoryEvents) {
-        // A policy that wants to hear nothing of it.
-        if self.context.plan.pressure.memory.is_none() {
-            return;
-        }
         let Some(unsaid) = self.memory.may_tell(source, Instant::now()) else { return };
         let pressure = MemoryPressure {
             source,
