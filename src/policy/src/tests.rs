@@ -304,6 +304,9 @@ fn an_update_is_judged_like_a_spawn_and_leaves_the_rest_alone() {
     assert_eq!(ask(LimitKey::Cpuset, LimitValue::Text("1".into())).unwrap()[&LimitKey::Cpuset].value, LimitValue::Text("1".into()));
     assert!(matches!(ask(LimitKey::Cpuset, LimitValue::Text("77".into())), Err(Violation::NotEnforceable { .. })));
     assert!(matches!(update(&policy, &plan, &BTreeMap::new(), &facts()), Err(Violation::InvalidParams { .. })));
+    let listed = SandboxPlan { limits: ask(LimitKey::Cpuset, LimitValue::Text("1".into())).unwrap(), ..plan.clone() };
+    let back = update(&policy, &listed, &BTreeMap::from([(LimitKey::Cpuset, LimitValue::max())]), &facts());
+    assert!(matches!(back, Err(Violation::InvalidParams { .. })), "the kernel's list would stay");
     let mut none = facts();
     none.unenforceable.insert(LimitKey::MemoryHigh, "cgroup v1 has no memory.high".into());
     let high = |value| update(&policy, &plan, &BTreeMap::from([(LimitKey::MemoryHigh, value)]), &none);

@@ -40,6 +40,19 @@ pub fn ignore_hangup() -> io::Result<()> {
     }
 }
 
+/// Lets SIGALRM bring a call back that goes on in the kernel (EINTR), instead of ending the process.
+pub fn interrupt_by_alarm() -> io::Result<()> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: a sigaction of zeros has no flags (no SA_RESTART), an empty mask and no handler, and is valid.
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
+    // SAFETY: the handler does nothing, so it may run between any two instructions; no old action is asked for.
+    match unsafe { libc::sigaction(libc::SIGALRM, &raw const action, ptr::null_mut()) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Sends `signal` to the process `pid`: also a real-time one, which the safe wrappers know no name for.
 ///
 /// Errors, from kill(2): `EINVAL` for what is no signal, `ESRCH`, `EPERM`.

@@ -151,6 +151,13 @@ fn anothers_limit_is_not_told_as_the_workers_own() {
         assert_eq!((&end["verdict"]["kind"], &end["verdict"]["bound"]), (&json!("oom_killed"), &json!("nested")), "{end}");
         assert!(end["verdict"]["limit"].is_null() && end["verdict"]["victim"] == "mock-worker", "{end}");
     }
+    assert!(answers(&sibling), "another's want of memory is not its own");
+    let status = hive.call("worker_status", json!({"worker_id": "sibling"}));
+    assert_eq!((&status["state"], &status["resources"]["oom_kills"]), (&json!("ready"), &json!(0)), "{status}");
+    // Where its score can't be lowered, an init can be the kernel's choice when memory above all workers is short.
+    if hive.call("hive_info", json!({}))["host"]["init_oom_score"]["supported"] != true {
+        return;
+    }
     let roomy = spawn(&hive, "roomy");
     limit(&memory_dir(&format!("{}/workers", hive.cgroup_root())), 192 << 20);
     ask(&roomy, &format!("/alloc?bytes={}", 250 << 20));
@@ -158,9 +165,6 @@ fn anothers_limit_is_not_told_as_the_workers_own() {
     assert_eq!((&end["verdict"]["kind"], &end["verdict"]["bound"]), (&json!("oom_killed"), &json!("host")), "{end}");
     assert!(end["verdict"]["limit"].is_null(), "{end}");
     assert!(!end["verdict"]["message"].as_str().is_some_and(|m| m.contains("its memory limit")), "{end}");
-    assert!(answers(&sibling), "a sibling's want of memory is its own");
-    let status = hive.call("worker_status", json!({"worker_id": "sibling"}));
-    assert_eq!((&status["state"], &status["resources"]["oom_kills"]), (&json!("ready"), &json!(0)), "{status}");
 }
 
 /// Puts the worker's own process into a group below its leaf, with a limit of that group's own.

@@ -5,7 +5,7 @@
 
 use super::need::{Wanted, understand};
 use super::table::Kept;
-use super::{Lease, LeaseError, LeaseRequest, LeaseTable};
+use super::{Holder, Lease, LeaseError, LeaseRequest, LeaseTable};
 use crate::Inventory;
 
 /// Most requests that wait.
@@ -30,6 +30,12 @@ pub(super) struct Waiting {
     request: LeaseRequest,
     /// GPUs that could serve it.
     candidates: Vec<u32>,
+}
+
+impl Waiting {
+    pub(super) fn holder(&self) -> &Holder {
+        &self.request.holder
+    }
 }
 
 impl LeaseTable {

@@ -50,7 +50,9 @@ pub(super) type Kept = BTreeMap<u32, String>;
 impl LeaseTable {
     /// Leases what is asked for, all of it or nothing, or lets it wait if it may.
     pub fn ask(&mut self, inventory: &Inventory, request: LeaseRequest) -> Result<Asked, LeaseError> {
-        let external = || self.leases.values().filter(|l| matches!(l.holder, Holder::External(_))).count();
+        // Who waits may be served later: with the others that would be too many.
+        let holders = || self.leases.values().map(|lease| &lease.holder).chain(self.queue.iter().map(Waiting::holder));
+        let external = || holders().filter(|holder| matches!(holder, Holder::External(_))).count();
         if matches!(request.holder, Holder::External(_)) && external() >= MAX_EXTERNAL {
             return Err(LeaseError::TooMany(MAX_EXTERNAL));
         }
@@ -80,6 +82,14 @@ impl LeaseTable {
     /// Errors: no such lease; one that a worker holds or uses, or whose memory is awaited.
     pub fn use_lease(&mut self, id: &str, worker: &str) -> Result<Lease, LeaseError> {
         let none = || LeaseError::NoSuchLease(id.to_owned());
+        let out_of_use = |n: u32| {
+            let condition = self.conditions.get(&n)?;
+            Some(Obstacle { device: format!("GPU-{n}"), why: Why::Quarantined(condition.why.clone()) })
+        };
+        let out: Vec<Obstacle> = self.leases.get(id).into_iter().flat_map(Lease::gpus).filter_map(out_of_use).collect();
+        if !out.is_empty() {
+            return Err(LeaseError::Busy(out));
+        }
         let lease = self.leases.get_mut(id).filter(|l| !l.abandoned).ok_or_else(none)?;
         let taken = match (&lease.holder, &lease.user) {
             (Holder::Worker(other), _) | (_, Some(other)) => Some(other.clone()),

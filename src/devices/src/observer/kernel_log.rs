@@ -41,6 +41,7 @@ impl LoggedXid {
 
 fn line(line: &str) -> Option<LoggedXid> {
     let (before, rest) = line.split_once(MARK)?;
+    begins_here(before).then_some(())?;
     let (place, rest) = rest.split_once("):")?;
     let mut words = place.split_whitespace();
     let pci = address(words.next()?.trim_start_matches("PCI:"))?;
@@ -50,6 +51,16 @@ fn line(line: &str) -> Option<LoggedXid> {
     // A name may have a comma, but it comes after the number, which is digits in quotes or without, or `<unknown>`.
     let pid = fields.next().and_then(|f| f.strip_prefix("pid=")).and_then(|pid| pid.trim_matches(['\'', '"']).parse().ok());
     Some(LoggedXid { pci, gpu_instance, xid: Xid { code, pid: pid.filter(|pid| *pid > 0), id: id(before, line) } })
+}
+
+/// Whether the driver's own line begins here. Further in stand names that strangers choose, such as a mapped file's in the line on a segfault.
+fn begins_here(before: &str) -> bool {
+    match before.split_once(';') {
+        // `/dev/kmsg`: facility 0 is the kernel's own.
+        Some((head, text)) => text.is_empty() && head.split(',').next().and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n >> 3 == 0),
+        // `dmesg`: a time at most.
+        None => before.is_empty() || (before.starts_with('[') && before.find(']') == Some(before.trim_end().len() - 1)),
+    }
 }
 
 /// `0000:01:00`: hexadecimal numbers, the domain with four digits or more.
@@ -116,6 +127,11 @@ mod tests {
             "NVRM: Xid (PCI:zz): 1",
             "NVRM: Xid (PCI:0000:01:00): x",
             "NVRM: Xid (PCI:0000:01:00): 99999999999",
+            // Names that a stranger chose, in the kernel's own lines and in his.
+            "6,9,5,-;w[9]: segfault at 0 ip 0 sp 0 error 4 in memfd:NVRM: Xid (PCI:0000:01:00): 79, x[7f00+1000]",
+            "[  1.5] w[9]: segfault at 0 ip 0 sp 0 error 4 in memfd:NVRM: Xid (PCI:0000:01:00): 79, x[7f00+1000]",
+            "12,9,5,-;NVRM: Xid (PCI:0000:01:00): 79, pid=1",
+            "w: NVRM: Xid (PCI:0000:01:00): 79, pid=1",
         ] {
             assert!(LoggedXid::parse(other).is_empty(), "{other}");
         }

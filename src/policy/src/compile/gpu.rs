@@ -56,6 +56,14 @@ pub(super) fn compile(
     plan(enforced_by)
 }
 
+/// The policy's limit of GPU memory in the kernel's regions once more, after something else was asked for.
+pub(super) fn hold(policy: &Policy, leased: &[String], facts: &HostFacts, limits: &mut Limits) {
+    let gpus: Vec<&str> = leased.iter().map(String::as_str).filter(|name| name.starts_with("GPU-")).collect();
+    if let (false, Some(max), Ok(regions)) = (gpus.is_empty(), policy.devices.gpu_memory_max, regions(&gpus, facts)) {
+        limit_regions(limits, &regions, &max);
+    }
+}
+
 /// The kernel's regions of each GPU's own memory (`drm/<PCI address>/vram<n>`), or why not all of them have one.
 fn regions<'f>(gpus: &[&str], facts: &'f HostFacts) -> Result<Vec<Vec<&'f String>>, String> {
     if let Some(why) = facts.unenforceable.get(&LimitKey::Dmem) {
@@ -189,6 +197,11 @@ mod tests {
         let value = LimitValue::Text("drm/0000:03:00.0/vram0=1GiB".into());
         assert_eq!(dmem(&held), Some(PlannedLimit { value, enforce: Enforce::Required }), "of its own memory alone");
         assert_eq!(noted(&held, "devices.gpu_memory_max"), None);
+        let text = format!("[worker]\nbinary = \"x\"\n{max}\n[request]\nmay_set = [\"limits\"]\n");
+        let policy = Policy::parse("t", "t.toml", &text, &|name| embedded::fragment(name).map(str::to_owned)).unwrap();
+        let asked = [(LimitKey::Dmem, LimitValue::Text("max".into()))].into();
+        let after = crate::update(&policy, &held, &asked, &HostFacts { host_cpus: "0-7".into(), ..here() }).unwrap();
+        assert_eq!(after[&LimitKey::Dmem].value, held.limits[&LimitKey::Dmem].value, "no update lifts the policy's limit");
         let mut tiles = here();
         tiles.dmem_regions.insert("drm/0000:03:00.0/vram1".into());
         let split = LimitValue::Text("drm/0000:03:00.0/vram0=512MiB; drm/0000:03:00.0/vram1=512MiB".into());

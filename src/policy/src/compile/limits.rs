@@ -99,7 +99,8 @@ fn show(value: &LimitValue) -> String {
 /// The lease narrows the set further. What a lease pins is reported where it can't be enforced, not refused: nobody asked for it.
 pub(super) fn pin(limits: &mut Limits, key: LimitKey, leased: Option<&str>) -> Result<(), Violation> {
     let Some(leased) = leased else { return Ok(()) };
-    let Some(own) = limits.get_mut(&key) else {
+    // "max" is no list, and no way around the lease.
+    let Some(own) = limits.get_mut(&key).filter(|own| !own.value.is_max()) else {
         limits.insert(key, PlannedLimit { value: LimitValue::Text(leased.to_owned()), enforce: Enforce::IfAvailable });
         return Ok(());
     };

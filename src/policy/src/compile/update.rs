@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Violation, host, limits};
+use super::{Violation, gpu, host, limits};
 use crate::file::{MaySet, Policy};
 use crate::{HostFacts, LimitKey, LimitValue, Limits, SandboxPlan};
 
@@ -20,6 +20,13 @@ pub fn update(policy: &Policy, plan: &SandboxPlan, asked: &BTreeMap<LimitKey, Li
     let mut changed = Limits::new();
     for (key, value) in asked {
         let limit = limits::asked(policy, facts, *key, value)?;
+        let listed = plan.limits.get(key).is_some_and(|own| !own.value.is_max());
+        if matches!(key, LimitKey::Cpuset | LimitKey::Mems) && limit.value.is_max() && listed {
+            return Err(Violation::invalid(
+                key.name(),
+                "is a list that can't be taken back from a worker that runs: name the CPUs or nodes",
+            ));
+        }
         if let Some(why) = facts.unenforceable.get(key) {
             if !limit.value.is_max() {
                 return Err(Violation::NotEnforceable { setting: key.name().into(), why: why.clone() });
@@ -39,6 +46,10 @@ pub fn update(policy: &Policy, plan: &SandboxPlan, asked: &BTreeMap<LimitKey, Li
     let mut notes = Vec::new();
     for key in LimitKey::OF_A_PROCESS {
         limits::raise(&mut changed, &mut notes, key, facts)?;
+    }
+    if changed.contains_key(&LimitKey::Dmem) {
+        // What the policy gives of GPU memory bounds the kernel's regions, whatever is asked for of them.
+        gpu::hold(policy, &plan.leased, facts, &mut changed);
     }
     all.extend(changed);
     host::check_burst(&all)?;

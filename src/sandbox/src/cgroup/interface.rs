@@ -29,6 +29,14 @@ pub(super) fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
     Ok(())
 }
 
+/// [`write`], given up where a signal comes: some writes go on in the kernel for as long as the worker keeps it busy.
+pub(super) fn write_once(path: &Path, value: &str) -> Result<(), CgroupError> {
+    let failed = |e: rustix::io::Errno| CgroupError::Write { path: path.to_owned(), value: value.to_owned(), source: e.into() };
+    let fd = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+    rustix::io::write(&fd, value.as_bytes()).map_err(failed)?;
+    Ok(())
+}
+
 /// [`write`], then reads the file and compares by `same`.
 pub(super) fn write_checked(path: &Path, value: &str, same: impl FnOnce(&str) -> bool) -> Result<(), CgroupError> {
     write(path, value)?;

@@ -57,7 +57,10 @@ impl WorkerSpawner {
             view.resources = handle.known.sampled.figures(&attached.tools.sampler, (leaf, freshness));
         }
         if view.devices.iter().any(|name| name.starts_with("GPU-")) {
-            view.gpu_memory = Some(handle.known.gpus.memory());
+            let memory = handle.known.gpus.memory();
+            // What was seen last of one that has ended is not there any more.
+            let used_bytes = memory.used_bytes.filter(|_| !view.has_ended());
+            view.gpu_memory = Some(crate::GpuMemoryView { used_bytes, ..memory });
         }
         view
     }

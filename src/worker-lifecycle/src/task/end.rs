@@ -56,7 +56,6 @@ impl Worker {
         // Processes that did not die have died since, or their verdict would not be the last word.
         let told = self.view.borrow().verdict.clone().map(|v| v.verdict);
         let verdict = ending.verdict.or(told).unwrap_or_else(|| lost(self.state.process().is_some(), released.as_ref()));
-        self.known.sampled.end(&self.tools.sampler);
         let left = released
             .map_or_else(|| vec!["the launcher is gone: the worker's cgroup stays until the hive is started again".into()], |r| r.left);
         if !left.is_empty() {
@@ -68,6 +67,8 @@ impl Worker {
             view.unmeasured = unmeasured;
             view.drift.extend(left);
         });
+        // After the end is shown: two dozen descriptors of groups that are gone are closed, which takes the kernel a while.
+        self.known.sampled.end(&self.tools.sampler);
         let view = self.view.borrow().clone();
         let sentence = view.verdict.map_or_else(String::new, |v| v.message);
         tracing::info!(worker = %self.id, state = ?view.state, verdict = sentence, "a worker has ended");

@@ -160,8 +160,16 @@ fn watch(device: &Device<'_>) -> Result<Used, NvmlError> {
     Ok(Used { memory_used_bytes, processes: processes(device), parts: parts(device).into_iter().filter_map(of).collect() })
 }
 
-/// Everybody on the GPU, once, with the larger of the figures that were told; `None` where not even those that compute are listed.
+/// Number of the first pid namespace's file (PROC_PID_INIT_INO in the kernel's proc_ns.h).
+const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// Everybody on the GPU, once, with the larger of the figures that were told. `None` where not even those that compute are listed, where there
+/// are more than can be told, and in a pid namespace of its own: the driver's numbers are others' there, and would be read as nobody's.
 fn processes(device: &Device<'_>) -> Option<Vec<Running>> {
+    use std::os::unix::fs::MetadataExt as _;
+    if !std::fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() == FIRST_PID_NAMESPACE) {
+        return None;
+    }
     let compute = device.running_compute_processes().ok()?;
     let others = [device.running_graphics_processes(), device.mps_running_compute_processes()];
     let mut all = BTreeMap::<_, Option<u64>>::new();
@@ -172,7 +180,7 @@ fn processes(device: &Device<'_>) -> Option<Vec<Running>> {
         }
     }
     let told = all.into_iter().map(|((pid, part), memory_bytes)| Running { pid, memory_bytes, part });
-    Some(told.take(MAX_PROCESSES).collect())
+    Some(told.collect::<Vec<_>>()).filter(|told| told.len() <= MAX_PROCESSES)
 }
 
 fn running(process: &ProcessInfo) -> Option<Running> {

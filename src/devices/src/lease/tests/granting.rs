@@ -177,6 +177,12 @@ fn leases_without_a_worker_are_bounded() {
     assert_eq!(table.ask(&host, cpu()), Err(LeaseError::TooMany(MAX_EXTERNAL)));
     table.give_back("lease:1").unwrap();
     assert!(table.ask(&host, cpu()).is_ok());
+    table.give_back("lease:2").unwrap();
+    table.give_back("lease:3").unwrap();
+    table.acquire(&host, &free("w", json!(0))).unwrap();
+    let waits = || external("e", json!({"count": 1, "when_busy": "queue"}));
+    assert!(matches!(table.ask(&host, waits()), Ok(Asked::Queued { .. })) && matches!(table.ask(&host, waits()), Ok(Asked::Queued { .. })));
+    assert_eq!(table.ask(&host, cpu()), Err(LeaseError::TooMany(MAX_EXTERNAL)), "who waits counts");
 }
 
 #[test]

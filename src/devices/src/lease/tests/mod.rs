@@ -30,6 +30,10 @@ fn free(holder: &str, value: Value) -> LeaseRequest {
     by(holder, value, Terms::unbounded())
 }
 
+fn external(name: &str, value: Value) -> LeaseRequest {
+    LeaseRequest { holder: Holder::External(name.into()), spec: spec(value), terms: Terms::unbounded() }
+}
+
 fn got(outcome: Result<Lease, LeaseError>) -> Vec<String> {
     outcome.unwrap().devices
 }

@@ -4,10 +4,6 @@ use serde_json::json;
 
 use super::*;
 
-fn external(name: &str, value: serde_json::Value) -> LeaseRequest {
-    LeaseRequest { holder: Holder::External(name.into()), spec: spec(value), terms: Terms::unbounded() }
-}
-
 #[test]
 fn a_gpu_is_not_free_before_its_memory_is_back() {
     let (host, mut table) = (host(&[80]), LeaseTable::default());
@@ -84,6 +80,9 @@ fn a_worker_runs_on_somebody_elses_lease_and_the_holder_stays() {
     assert_eq!((table.holder(0), table.state(&host.gpus[0]).0), (Some("engine".into()), GpuState::Leased));
     assert!(table.use_lease(&lease.id, "v").is_ok(), "the next one may");
     assert!(matches!(table.use_lease("lease:99", "v"), Err(LeaseError::NoSuchLease(_))));
+    release(&mut table, "v");
+    table.quarantine(0, "it does not answer");
+    assert!(matches!(table.use_lease(&lease.id, "u"), Err(LeaseError::Busy(_))), "nobody new gets it, by whatever name");
 }
 
 #[test]

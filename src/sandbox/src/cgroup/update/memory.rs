@@ -13,7 +13,7 @@ use rustix::event::{Timespec, poll};
 use super::super::counters;
 use super::super::detect::Version;
 use super::super::error::CgroupError;
-use super::super::interface::{read, write};
+use super::super::interface::{read, write, write_once};
 use super::super::limits::{self, page};
 use super::super::values;
 use super::{BelowUse, Cause, Failed, Run};
@@ -108,9 +108,11 @@ impl Run<'_> {
     fn set_v1(&mut self, bound: &Bound) -> Result<(), Cause> {
         self.journal.keep(&bound.file)?;
         let text = bound.target.and_then(|n| i64::try_from(n).ok()).unwrap_or(-1).to_string();
-        match write(&bound.file, &text) {
-            // It has grown since it was looked at.
-            Err(e) if e.errno() == Some(libc::EBUSY) => Err(Cause::BelowUse { of: None, used: used(bound)?, reclaimed: None }),
+        match write_once(&bound.file, &text) {
+            // It has grown since it was looked at, or keeps growing while the kernel reclaims.
+            Err(e) if matches!(e.errno(), Some(libc::EBUSY | libc::EINTR)) => {
+                Err(Cause::BelowUse { of: None, used: used(bound)?, reclaimed: None })
+            }
             Err(e) => Err(e.into()),
             Ok(()) => {
                 let got = read(&bound.file)?;
@@ -167,9 +169,9 @@ impl Run<'_> {
                 return Err(Cause::BelowUse { of: None, used: now, reclaimed: Some(first.saturating_sub(now)) });
             }
             let next = now.saturating_sub(STEP).max(target);
-            match write(squeezed, &next.to_string()) {
-                // v1 has tried, and not got so far (mem_cgroup_resize_max).
-                Err(e) if e.errno() == Some(libc::EBUSY) => {}
+            match write_once(squeezed, &next.to_string()) {
+                // v1 has tried, and not got so far (mem_cgroup_resize_max), or was told to stop trying.
+                Err(e) if matches!(e.errno(), Some(libc::EBUSY | libc::EINTR)) => {}
                 other => other?,
             }
             let after = used(bound)?;

@@ -25,6 +25,8 @@ use journal::Journal;
 
 /// How long reclaim may take, all of an update's together: the launcher does nothing else meanwhile.
 const RECLAIM: Duration = Duration::from_secs(3);
+/// When a write that still goes on is given up, seconds.
+const ALARM: u32 = 4;
 
 /// What becomes of a limit that is below the present use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,7 +113,16 @@ impl Tree {
     pub(crate) fn change_limits(&self, id: &WorkerId, change: Change<'_>) -> Result<Changed, ChangeError> {
         let leaf = format!("{}/worker", self.group(id));
         let mut run = Run { tree: self, leaf, change, journal: Journal::default(), deadline: Instant::now() + RECLAIM };
-        match run.all() {
+        // On v1 one write goes on for as long as each pass reclaims a page, and a worker can see to it that it does (mem_cgroup_resize_max): only
+        // a signal ends it, and the deadline is looked at between writes alone.
+        if let Err(source) = rbee_hive_sys::signals::interrupt_by_alarm() {
+            let source = CgroupError::Write { path: "SIGALRM".into(), value: "interrupt".into(), source };
+            return Err(ChangeError { key: LimitKey::MemoryMax, cause: source.into(), left: vec![] });
+        }
+        nix::unistd::alarm::set(ALARM);
+        let done = run.all();
+        nix::unistd::alarm::cancel();
+        match done {
             Ok(notes) => Ok(Changed { journal: run.journal, notes }),
             Err((key, cause)) => Err(ChangeError { key, cause, left: run.journal.put_back() }),
         }

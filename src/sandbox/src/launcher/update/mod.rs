@@ -46,9 +46,9 @@ impl Launcher {
         let changed = self.tree.change_limits(id, change).map_err(|e| change_failed(&e, asked))?;
         wanted.not_in_force = notes(&wanted, &changed.notes);
         let rest = write_plan(&state, &wanted, cgroup.as_deref()).map_err(plan_not_written);
-        let rest = rest.and_then(|()| self.limit_processes(id, (&plan, &wanted), asked));
-        if let Err(error) = rest {
-            let left = changed.put_back().into_iter().chain(put_back(&state, &plan, cgroup.as_deref()));
+        let rest = rest.map_err(|error| (error, None)).and_then(|()| self.limit_processes(id, (&plan, &wanted), asked));
+        if let Err((error, kept)) = rest {
+            let left = changed.put_back().into_iter().chain(put_back(&state, &plan, cgroup.as_deref())).chain(kept);
             return Err(with_left(error, &left.collect::<Vec<_>>()));
         }
         let answer = (wanted.limits.clone(), wanted.not_in_force.clone());

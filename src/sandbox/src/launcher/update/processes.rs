@@ -54,21 +54,23 @@ struct Failure {
 impl Launcher {
     /// Gives every process of the worker the limits that were asked for.
     ///
-    /// Errors: `NotEnforceable` for a hard limit that can't be raised, and where no cgroup lists the processes; `SetupFailed`.
+    /// Errors, each with what is not as it was: `NotEnforceable` for a hard limit that can't be raised, and where no cgroup lists the processes;
+    /// `SetupFailed`.
     pub(super) fn limit_processes(
         &self,
         id: &WorkerId,
         (old, new): (&SandboxPlan, &SandboxPlan),
         asked: &BTreeMap<LimitKey, LimitValue>,
-    ) -> Result<(), LaunchError> {
+    ) -> Result<(), (LaunchError, Option<String>)> {
         let wanted: Vec<Wanted> = asked.keys().filter_map(|key| wanted(*key, old, new)).collect();
         let Some(first) = wanted.first() else { return Ok(()) };
         if self.ledger.entries.get(id).is_none_or(|entry| entry.cgroup.is_none()) {
-            return Err(no_process_list(first.key));
+            return Err((no_process_list(first.key), None));
         }
-        match self.in_a_copy(id, &new.credentials, &wanted)? {
-            None => Ok(()),
-            Some(failure) => Err(failure.told(new)),
+        match self.in_a_copy(id, &new.credentials, &wanted) {
+            Ok(None) => Ok(()),
+            Ok(Some(failure)) => Err((failure.told(new), failure.kept())),
+            Err(error) => Err((error, Some("which limits its processes have now is not known".into()))),
         }
     }
 
@@ -176,11 +178,21 @@ fn until_nobody_is_new(tree: &Tree, id: &WorkerId, wanted: &[Wanted], before: &m
                 Err(rustix::io::Errno::SRCH) => {}
                 Err(_) if tree.worker_pids(id).is_ok_and(|now| !now.contains(&pid)) => {}
                 Err(errno) => return Err(failed(wanted.key, pid, errno.raw_os_error())),
+                // The number was another's by then: that one gets back what it had.
+                Ok(()) if tree.worker_pids(id).is_ok_and(|now| !now.contains(&pid)) => take_back_from(pid, before),
                 Ok(()) => {}
             }
         }
     }
     Err(failed(first.key, 0, libc::EAGAIN))
+}
+
+/// Gives a process what it had before, and forgets it.
+fn take_back_from(pid: i32, before: &mut Vec<Before>) {
+    while let Some(b) = before.pop_if(|b| b.pid.as_raw_nonzero().get() == pid) {
+        // One that has ended needs nothing back.
+        let _ = prlimit(Some(b.pid), b.wanted.resource, b.limit);
+    }
 }
 
 fn limit_one(pid: i32, wanted: &Wanted, before: &mut Vec<Before>) -> rustix::io::Result<()> {
@@ -234,6 +246,11 @@ fn put_back(before: Vec<Before>) -> usize {
 }
 
 impl Failure {
+    /// What could not be put back.
+    fn kept(&self) -> Option<String> {
+        (self.left > 0).then(|| format!("{} processes keep lower limits, which can't be raised again", self.left))
+    }
+
     fn told(&self, new: &SandboxPlan) -> LaunchError {
         let name = self.key.name();
         let value = new.limits.get(&self.key).map_or_else(String::new, |l| rbee_hive_policy::explain::limit(self.key, &l.value));
@@ -254,9 +271,6 @@ impl Failure {
                 format!("setup step \"write {name}\" failed: prlimit({}, {value}) => {errno}", self.pid),
             ),
         };
-        if self.left > 0 {
-            error.message.push_str(&format!("; {} processes keep lower limits, which can't be raised again", self.left));
-        }
         error.errno = Some(self.errno);
         error.step = Some(format!("write {name}"));
         error
