@@ -65,6 +65,8 @@ fn a_killed_hive_takes_its_workers_along_by_policy_and_the_next_one_finds_nothin
     hive.signal(Signal::SIGKILL);
     hive.wait();
     eventually("the worker to die with its hive", Duration::from_secs(5), || (!lives(number(&dying, "pid"))).then_some(()));
+    // It is reaped by then: who is dying can't be taken out of a group.
+    eventually("its init to end", Duration::from_secs(5), || (!lives(number(&dying, "init_pid"))).then_some(()));
     assert!(lives(number(&kept, "pid")), "on_hive_exit = keep");
     hive.start_again();
     assert!(!lives(number(&kept, "pid")), "without adoption a worker that nobody knows must not go on");
