@@ -232,8 +232,12 @@ fn reclaim_gives_the_page_cache_back_until_the_new_limit_holds() {
     let hive = Hive::start(HiveOptions::default().policy("reader", &policy));
     spawn(&hive, "r", "reader");
     let used = || hive.call("worker_status", json!({"worker_id": "r"}))["resources"]["memory_current"].as_u64();
-    let full = test_support::poll(Duration::from_secs(20), || used().filter(|n| *n > 60 << 20));
-    if full.is_none() {
+    // It has read everything once it sleeps.
+    eventually("the worker to have read", Duration::from_secs(20), || {
+        let processes = hive.call("worker_process_list", json!({"worker_id": "r"}));
+        processes.as_array().is_some_and(|all| all.iter().any(|p| p["name"] == "sleep")).then_some(())
+    });
+    if used().is_none_or(|n| n <= 60 << 20) {
         skip!("a page cache that is charged to who reads (these files are somebody else's)");
     }
     let refusal = refused(&hive, "r", json!({"memory_max": "32MiB"}));
