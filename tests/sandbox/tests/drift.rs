@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::{Value, json};
-use test_support::{Hive, HiveOptions, eventually, require_root, skip, time_factor};
+use test_support::{Hive, HiveOptions, eventually, pid, require_root, skip, time_factor};
 
 /// Looked at after exec and on request only, so that nothing but the test's own look finds what the test has broken.
 const QUIET: &str = "[verify]\ninterval = \"0\"\n";
@@ -36,10 +36,6 @@ fn spawn_with(hive: &Hive, id: &str, policy: &str, more: Value) -> Value {
 
 fn verify(hive: &Hive, id: &str) -> Value {
     hive.call("worker_verify", json!({"worker_id": id}))
-}
-
-fn pid(worker: &Value) -> i32 {
-    worker["pid"].as_i64().and_then(|p| i32::try_from(p).ok()).unwrap_or_else(|| panic!("no pid: {worker}"))
 }
 
 #[track_caller]

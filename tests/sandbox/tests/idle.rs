@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_support::{Hive, HiveOptions, eventually, http_get, require_root, skip, within};
+use test_support::{Hive, HiveOptions, eventually, http_get, port, require_root, skip, within};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -18,10 +18,6 @@ fn policy(idle: &str) -> String {
 
 fn spawn(hive: &Hive, id: &str, policy: &str) -> Value {
     hive.call("worker_spawn", json!({"worker_id": id, "model": "m", "policy": policy, "device": "cpu"}))
-}
-
-fn port(worker: &Value) -> u16 {
-    worker["port"].as_u64().and_then(|p| u16::try_from(p).ok()).unwrap_or_else(|| panic!("no port: {worker}"))
 }
 
 fn status(hive: &Hive, id: &str) -> Value {

@@ -8,7 +8,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 
 use sandbox_tests::{Sandboxed, is_root};
 use serde_json::{Value, json};
-use test_support::{Hive, HiveOptions, http_get, require_root, skip};
+use test_support::{Hive, HiveOptions, http_get, port, require_root, skip};
 
 const NONE: &str = "[landlock]\nenforce = \"none\"\nreason = \"a test compares\"\n";
 
@@ -32,10 +32,6 @@ fn on_the_hosts_network(readiness: &str) -> Hive {
 
 fn spawn(hive: &Hive, policy: &str, args: &[&str]) -> Value {
     hive.call("worker_spawn", json!({"worker_id": policy, "model": "m", "policy": policy, "device": "cpu", "args": args}))
-}
-
-fn port(worker: &Value) -> u16 {
-    worker["port"].as_u64().and_then(|p| u16::try_from(p).ok()).expect("a port")
 }
 
 #[test]

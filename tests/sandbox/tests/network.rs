@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sandbox_tests::Sandboxed;
 use serde_json::{Value, json};
-use test_support::{Hive, HiveOptions, eventually, http_get, require_root, within};
+use test_support::{Hive, HiveOptions, eventually, http_get, port, require_root, within};
 
 /// A server in perl: `SCRIPT` sees its port as `$ARGV[0]`.
 fn perl(script: &str) -> String {
@@ -29,10 +29,6 @@ const KEEPS: &str = "use IO::Select; $s = IO::Select->new(\\*L); while (1) { for
 
 fn spawn(hive: &Hive, id: &str, policy: &str) -> Value {
     hive.call("worker_spawn", json!({"worker_id": id, "model": "m", "policy": policy, "device": "cpu"}))
-}
-
-fn port(worker: &Value) -> u16 {
-    worker["port"].as_u64().and_then(|p| u16::try_from(p).ok()).unwrap_or_else(|| panic!("no port: {worker}"))
 }
 
 fn connect(port: u16) -> TcpStream {

@@ -18,6 +18,7 @@ mod privilege;
 mod rpc;
 mod snapshot;
 mod sweep;
+mod worker;
 
 pub use binaries::{hive_binary, mock_binary};
 pub use eventually::{eventually, poll, time_factor, within};
@@ -25,3 +26,4 @@ pub use hive::{Hive, HiveOptions, run_command};
 pub use privilege::{Exclusive, exclusively, is_root};
 pub use rpc::{HttpReply, RpcError, http_get, http_over_tcp, http_over_unix, rpc_over_unix};
 pub use snapshot::{Scope, Snapshot};
+pub use worker::{info, pid, port};

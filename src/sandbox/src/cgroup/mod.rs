@@ -24,6 +24,7 @@ mod named;
 mod pressure;
 mod reader;
 mod removal;
+mod root;
 pub mod text;
 mod tree;
 mod update;
