@@ -128,6 +128,8 @@ async fn ask(command: ClientCommand, output: &mut Output<'_>) -> Result<(), CliE
 }
 
 #[cfg(test)]
+mod fake_hive;
+#[cfg(test)]
 mod policy_tests;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::tests::{hive, run};
+use super::fake_hive::{hive, run};
 
 fn exposure() -> Value {
     json!({"score": 3.3, "rating": "guarded", "points": [

@@ -34,6 +34,8 @@ mod values;
 mod pressure_tests;
 #[cfg(test)]
 mod privileged_tests;
+#[cfg(test)]
+mod test_tree;
 
 pub use check::belongs;
 pub(crate) use check::{Membership, limit_holds, membership, read_device_list, read_limit};

@@ -3,7 +3,7 @@
 use rbee_hive_policy::{Enforce, LimitKey, LimitValue, StallTrigger};
 
 use super::pressure::Told;
-use super::privileged_tests::{fixture, id, limits, node, status, until};
+use super::test_tree::{fixture, id, limits, node, status, until};
 
 /// statfs(2) of a directory whose files are memory themselves.
 const TMPFS: i64 = 0x0102_1994;

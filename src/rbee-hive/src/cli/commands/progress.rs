@@ -94,7 +94,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cli::tests::hive;
+    use crate::cli::fake_hive::hive;
 
     fn hidden() -> Line {
         Line { bar: ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()), start: Instant::now() }
