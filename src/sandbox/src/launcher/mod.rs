@@ -11,6 +11,7 @@ mod audit;
 mod confine;
 mod descriptors;
 mod directories;
+mod find;
 mod inspect;
 mod judge;
 mod ledger;

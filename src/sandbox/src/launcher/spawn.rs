@@ -177,7 +177,7 @@ impl Launcher {
         }
     }
 
-    fn model(&self, asked: &str, policy: &Policy, ids: Ids) -> Result<Model, LaunchError> {
+    pub(super) fn model(&self, asked: &str, policy: &Policy, ids: Ids) -> Result<Model, LaunchError> {
         let directories = joined(&policy.worker.model_dirs, &self.options.model_dirs);
         if directories.is_empty() {
             return opaque(asked);

@@ -13,6 +13,7 @@ use rbee_hive_sandbox::{SetupFailure, StoppedBy, Verdict};
 use tokio::sync::watch;
 
 use super::leasing::Line;
+use super::warm::Seat;
 use super::{Attached, LOG_TAIL, Result, WorkerSpawner};
 use crate::events::Teller;
 use crate::init_link::InitLink;
@@ -34,11 +35,7 @@ impl WorkerSpawner {
         // Again: a drain may have begun while the launcher was asked.
         attached.may_start()?;
         self.register(&id, &params)?;
-        // Until the worker itself is counted, or will never be.
-        let seat =
-            self.take_seat(attached, &id, (&params.policy, policy.idle)).await.inspect_err(|_| drop(self.registry.remove(id.as_str())))?;
-        let started = self.start(attached, (&id, &params, &policy), story).await;
-        drop(seat);
+        let started = self.start_with_room(attached, (&id, &params, &policy), story).await;
         if started.is_err() {
             attached.leases.forget(&id);
             self.registry.remove(id.as_str());
@@ -63,9 +60,36 @@ impl WorkerSpawner {
         })
     }
 
-    async fn start(&self, attached: &Attached, asked: (&WorkerId, &SpawnParams, &Policy), story: Story) -> Result<WorkerHandle> {
+    /// Everything that can refuse the start comes before an idle worker is stopped for it.
+    async fn start_with_room(
+        &self,
+        attached: &Attached,
+        (id, params, policy): (&WorkerId, &SpawnParams, &Policy),
+        story: Story,
+    ) -> Result<WorkerHandle> {
+        // Until the worker itself is counted, or will never be.
+        let seat = self.take_seat(attached, id, (&params.policy, policy.idle))?;
+        let Some(leaver) = seat.as_ref().and_then(Seat::leaver) else {
+            let port = self.reserve(attached, policy, &story)?;
+            return self.start(attached, (id, params, policy), (port, story)).await;
+        };
+        // Where no port is free, the leaver's will be.
+        let early = match self.reserve(attached, policy, &story) {
+            Err(none) if none.kind == ErrorKind::NoFreePort && leaver.view.borrow().port.is_some() => None,
+            reserved => Some(reserved?),
+        };
+        let params = self.make_room(attached, (id, params, policy), leaver).await?;
+        let port = early.map_or_else(|| self.reserve(attached, policy, &story), Ok)?;
+        self.start(attached, (id, &params, policy), (port, story)).await
+    }
+
+    async fn start(
+        &self,
+        attached: &Attached,
+        asked: (&WorkerId, &SpawnParams, &Policy),
+        (port, story): (Option<PortLease>, Story),
+    ) -> Result<WorkerHandle> {
         let (id, params, policy) = asked;
-        let port = self.reserve(attached, policy, &story)?;
         let io = |e: std::io::Error| LifecycleError::new(ErrorKind::SetupFailed, format!("make the channel to the init: {e}"));
         let (link, theirs, events) = InitLink::open().map_err(io)?;
         let mut view = first_view(id, params, &attached.tools.launcher);

@@ -82,6 +82,10 @@ impl Launcher {
                     None => FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::UnknownPolicy) },
                 },
                 ToLauncher::PolicyJudge { seq, .. } => FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::UnknownPolicy) },
+                ToLauncher::Find { seq, model, .. } if model == "refused" => {
+                    FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::ModelNotFound) }
+                }
+                ToLauncher::Find { seq, .. } => FromLauncher::Done { seq },
                 ToLauncher::Forget { seq, .. } => {
                     self.seen.forgotten.fetch_add(1, Ordering::SeqCst);
                     FromLauncher::Done { seq }
@@ -195,6 +199,10 @@ fn text(name: &str) -> Option<&'static str> {
         "naps" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"freeze\"\n",
         "shrinks" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"reclaim\"\n",
         "leaves" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"stop\"\n",
+        // One at a time, on a GPU where there is one.
+        "one" => {
+            "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[devices]\ngpus = \"leased\"\n[idle]\nafter = \"1s\"\nmax_warm = 1\n"
+        }
         "two" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\nmax_warm = 2\n",
         "notify" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnotify = true\n",
         _ => return None,
