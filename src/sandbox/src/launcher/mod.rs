@@ -12,6 +12,7 @@ mod confine;
 mod descriptors;
 mod directories;
 mod find;
+mod gpu_locks;
 mod inspect;
 mod judge;
 mod ledger;
