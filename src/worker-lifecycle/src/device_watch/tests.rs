@@ -201,3 +201,22 @@ async fn who_takes_the_place_of_an_idle_worker_waits_for_its_memory() {
     assert_eq!(new.await.unwrap().unwrap().devices, ["GPU-0"]);
     hive.stop("new", 0).await;
 }
+
+#[tokio::test]
+async fn a_gpu_of_a_start_whose_end_nobody_knows_is_free_when_its_memory_is_seen_to_be_back() {
+    let (hive, driver) = Driver::hive();
+    driver.uses(GIB, &[]);
+    eventually("nobody looks", || state(&hive)["memory_free_bytes"] == 79 * GIB).await;
+    hive.seen.close_gate();
+    let spawner = hive.spawner.clone();
+    let start = tokio::spawn(async move { spawner.spawn(params("w", "unclear", "gpu")).await });
+    eventually("it has no GPU", || state(&hive)["state"] == "leased").await;
+    driver.uses(9 * GIB, &[]);
+    hive.seen.open_gate();
+    assert_eq!(start.await.unwrap().unwrap_err().kind, ErrorKind::LauncherGone);
+    assert!(!hive.spawner.registry().contains("w"));
+    let now = state(&hive)["state"].clone();
+    assert!(now == "releasing" || now == "vram_leaked", "{now}: somebody has its memory");
+    driver.uses(GIB, &[]);
+    eventually("it is kept", || state(&hive)["state"] == "free").await;
+}

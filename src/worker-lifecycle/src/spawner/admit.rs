@@ -11,6 +11,7 @@ use rbee_hive_policy::{Command, GpuLease, NetworkMode, Policy, SandboxPlan, Work
 use rbee_hive_sandbox::protocol::{FromLauncher, ToInit, ToLauncher};
 use rbee_hive_sandbox::{SetupFailure, StoppedBy, Verdict};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::leasing::Line;
 use super::warm::Seat;
@@ -22,6 +23,9 @@ use crate::registry::PortLease;
 use crate::task::{self, Born, Decision, Story, WorkerHandle, first_view, said};
 use crate::view::now;
 use crate::{ErrorKind, LifecycleError, RegistryError, SpawnParams, WorkerEntry, WorkerState, WorkerStatus, WorkerView};
+
+/// How long an init may take to end that was started without an answer, if one was.
+const UNCLEAR_END: Duration = Duration::from_secs(10);
 
 impl WorkerSpawner {
     /// Admits a request and starts its worker's task.
@@ -91,7 +95,7 @@ impl WorkerSpawner {
     ) -> Result<WorkerHandle> {
         let (id, params, policy) = asked;
         let io = |e: std::io::Error| LifecycleError::new(ErrorKind::SetupFailed, format!("make the channel to the init: {e}"));
-        let (link, theirs, events) = InitLink::open().map_err(io)?;
+        let (link, theirs, mut events) = InitLink::open().map_err(io)?;
         let mut view = first_view(id, params, &attached.tools.launcher);
         view.port = port.as_ref().map(PortLease::port);
         view.endpoint = view.port.map(|p| format!("http://127.0.0.1:{p}"));
@@ -140,8 +144,11 @@ impl WorkerSpawner {
             Ok(_) => crate::launcher::gone(),
             Err(error) => error,
         };
-        // Whether there is an init is not known. If there is one, it must not go on without an entry.
+        // Whether there is an init is not known. If there is one, it must not go on without an entry, and has its devices until it is gone:
+        // its end of the link closes then. After that the watch decides whether they are free.
         let _ = link.send(&ToInit::Stop { by: StoppedBy::Request, grace_ms: 0 }).await;
+        let _ = timeout(UNCLEAR_END, async { while events.recv().await.is_some() {} }).await;
+        attached.leases.release_worker(id);
         Err(unclear)
     }
 

@@ -35,11 +35,11 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// Keeps spawns waiting for their answer until the gate is opened.
-    pub(super) fn close_gate(&self) {
+    pub(crate) fn close_gate(&self) {
         *self.closed.lock().unwrap() = true;
     }
 
-    pub(super) fn open_gate(&self) {
+    pub(crate) fn open_gate(&self) {
         *self.closed.lock().unwrap() = false;
         self.opened.notify_all();
     }
@@ -133,6 +133,8 @@ impl Launcher {
         let Command::Worker { model: act, .. } = &request.command else { return None };
         match act.as_str() {
             "refused" => return Some(FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::ModelNotFound) }),
+            // No answer to this question: whether there is an init can't be known from it.
+            "unclear" => return Some(FromLauncher::Done { seq }),
             "launcher-setup-fails" => return Some(FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::SetupFailed) }),
             _ => {}
         }
