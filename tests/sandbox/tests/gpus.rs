@@ -129,3 +129,23 @@ fn a_gpu_that_a_hive_has_leased_is_nobodys_to_run_on() {
     hive.call("worker_stop", json!({"worker_id": "w"}));
     assert_eq!(run().status, Some(0), "its worker is gone");
 }
+
+#[test]
+fn a_look_that_sees_nothing_is_told_and_what_was_being_released_stays_so() {
+    require_root!();
+    let hive = hive();
+    spawn(&hive, "w");
+    let notes = || hive.call("device_topology", json!({}))["notes"].to_string();
+    now(&hive, "memory_used = \"much\"");
+    eventually("it is told", SOON, || notes().contains("no GPU can be looked at").then_some(()));
+    hive.call("worker_stop", json!({"worker_id": "w"}));
+    let waits = gpu(&hive);
+    assert_eq!(
+        (&waits["state"], &waits["state_reason"]),
+        (&json!("releasing"), &json!("the memory of worker w is not back yet")),
+        "{waits}"
+    );
+    now(&hive, IDLE);
+    until_state(&hive, "free");
+    assert!(!notes().contains("no GPU can be looked at"));
+}

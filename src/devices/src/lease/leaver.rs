@@ -1,8 +1,16 @@
 //! Who leaves: whose memory is awaited, and the table as it would be without one worker, whose end is to make room for somebody else.
 
+use super::holder::Hold;
 use super::{LeaseTable, Proof, Releasing};
 
 impl LeaseTable {
+    /// Whose memory is awaited on a GPU, in words; `None`: nobody's.
+    pub(crate) fn awaited_on(&self, gpu: u32) -> Option<String> {
+        let gone = self.on(gpu).filter(|lease| lease.gpus.get(&gpu) == Some(&Hold::Releasing));
+        let names: Vec<String> = gone.map(|lease| lease.holder.to_string()).collect();
+        (!names.is_empty()).then(|| format!("the memory of {} is not back yet", names.join(", ")))
+    }
+
     /// What there would be if this worker had gone and its memory were back. What others use beside it on its GPUs counts as leased alone:
     /// which part of the use is whose is not known here.
     #[must_use]

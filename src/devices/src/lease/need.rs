@@ -67,7 +67,7 @@ pub(super) fn understand(inventory: &Inventory, spec: &DeviceSpec, terms: &Terms
     let all: Vec<Candidate<'_>> = fitting.iter().map(|gpu| Candidate { gpu, free: gpu.memory_bytes }).collect();
     match best(inventory, &all, shape) {
         Some(_) => Ok(Wanted::Gpus(need)),
-        None => Err(LeaseError::NoSuchSet { count, what: in_words(&wish, bytes), there: inventory.names().join(", ") }),
+        None => Err(LeaseError::NoSuchSet { count, what: in_words(&wish, bytes.max(share.bytes())), there: inventory.names().join(", ") }),
     }
 }
 

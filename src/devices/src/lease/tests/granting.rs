@@ -208,3 +208,9 @@ fn a_policy_that_asks_for_so_much_of_a_gpu_is_not_served_by_the_cpu() {
     let demands_nothing = Terms { demand: GpuDemand::None, ..terms };
     assert!(LeaseTable::default().acquire(&none, &by("w", json!("auto"), demands_nothing)).is_ok());
 }
+
+#[test]
+fn a_share_that_no_gpu_has_is_named() {
+    let refused = LeaseTable::default().acquire(&host(&[8, 16]), &free("w", json!({"share": {"memory": "17GiB"}}))).unwrap_err();
+    assert!(refused.to_string().contains("with 17 GiB"), "{refused}");
+}
