@@ -37,11 +37,13 @@ def cuda():
 
 
 def uuid_of(lib, device):
+    """The device's UUID, and whether it is a MIG part's own where it is one: the first call tells that (CUDA 11.4), the second the GPU's."""
     raw = (ctypes.c_ubyte * 16)()
-    if lib.cuDeviceGetUuid_v2(raw, device) and lib.cuDeviceGetUuid(raw, device):
-        return None
-    text = bytes(raw).hex()
-    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+    for name in ("cuDeviceGetUuid_v2", "cuDeviceGetUuid"):
+        if hasattr(lib, name) and getattr(lib, name)(raw, device) == 0:
+            text = bytes(raw).hex()
+            return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:])), name.endswith("_v2")
+    return None, False
 
 
 def main():
@@ -63,7 +65,7 @@ def main():
             lib.cuDeviceGetCount(ctypes.byref(count))
             told["count"] = count.value
             lib.cuDeviceGet(ctypes.byref(device), 0)
-            told["uuid"] = uuid_of(lib, device)
+            told["uuid"], told["uuid_of_part"] = uuid_of(lib, device)
             if mode == "hold":
                 context, memory = ctypes.c_void_p(), ctypes.c_uint64()
                 told["context"] = lib.cuCtxCreate_v2(ctypes.byref(context), 0, device)

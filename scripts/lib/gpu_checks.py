@@ -55,11 +55,21 @@ def leased(told, uuid):
         fail(f"libcuda.so.1 can't be loaded inside: {told['library']}")
     if (told.get("cuInit"), told.get("count")) != (0, 1):
         fail(f"cuInit gives {told.get('cuInit')} and {told.get('count')} devices, not 0 and 1")
-    if uuid.startswith("GPU-") and told["uuid"].lower() != uuid[4:].lower():
-        fail(f"it sees {told['uuid']}, not {uuid}")
+    same_device(told, uuid)
     if told.get("allocate") != 0 or told.get("written") != 0:
         fail(f"it can't allocate: context {told.get('context')}, allocate {told.get('allocate')}, write {told.get('written')}")
     others(told)
+
+
+def same_device(told, uuid):
+    """The device inside is the leased one: a whole GPU, or a part that MIG has cut out, which has a UUID of its own."""
+    kind, _, own = uuid.partition("-")
+    if kind not in ("GPU", "MIG") or not own:
+        fail(f"the hive tells no UUID of what it leased ({uuid}): what is seen inside can't be compared")
+    if kind == "MIG" and ("/" in own or not told.get("uuid_of_part")):
+        fail(f"this driver tells the GPU's UUID alone, not the part's: whether {uuid} is seen can't be compared")
+    if (told.get("uuid") or "").lower() != own.lower():
+        fail(f"it sees {told.get('uuid')}, not {uuid}")
 
 
 def others(told):

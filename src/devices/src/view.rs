@@ -99,7 +99,7 @@ impl Inventory {
             DeviceView {
                 lease: leases.holder(g.index),
                 state: Some(state),
-                state_reason: reason.map(str::to_owned),
+                state_reason: reason.map(str::to_owned).or_else(|| leases.awaited_on(g.index)),
                 leases: leases.on(g.index).map(Lease::view).collect(),
                 memory_free_bytes: leases.free_bytes(g),
                 last_release: leases.last_release(g.index),
@@ -180,6 +180,18 @@ mod tests {
         assert_eq!((gpus[0]["state"].as_str(), gpus[1]["state"].as_str()), (Some("free"), Some("leased")));
         assert_eq!((&gpus[1]["leases"][0]["lease_id"], &gpus[1]["leases"][0]["share"]), (&"lease:1".into(), &"exclusive".into()));
         assert_eq!((&gpus[0]["memory_free_bytes"], &gpus[1]["memory_free_bytes"]), (&(2u64 << 30).into(), &serde_json::Value::Null));
+    }
+
+    #[test]
+    fn a_gpu_that_is_being_released_says_whose_memory_it_waits_for() {
+        let (host, mut table) =
+            (Inventory::from_simulation("[[gpu]]\nindex = 0\nvendor = \"amd\"\n", "d.toml").unwrap(), LeaseTable::default());
+        let request = LeaseRequest { holder: Holder::Worker("w1".into()), spec: DeviceSpec::Gpus(vec![0]), terms: Terms::unbounded() };
+        table.acquire(&host, &request).unwrap();
+        let reason = |table: &LeaseTable| host.views(table).pop().and_then(|gpu| gpu.state_reason);
+        assert_eq!(reason(&table), None);
+        table.begin_release("w1").unwrap();
+        assert_eq!(reason(&table).as_deref(), Some("the memory of worker w1 is not back yet"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitCode};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -18,7 +18,7 @@ use rbee_hive_policy::{Command, LimitKey, WorkerId, WorkerRequest};
 use rbee_hive_sandbox::launcher::{self as sandbox_launcher, HiveChannel, LauncherOptions, Purpose};
 use rbee_hive_sandbox::protocol::{CgroupFacts, HostFeature, Judgement, ToLauncher};
 use rbee_hive_sandbox::run::{RunOptions, RunOutcome, report_not_made, run};
-use rbee_hive_worker_lifecycle::{DeviceWatch, LauncherClient, SpawnerOptions, WorkerRegistry, WorkerSpawner};
+use rbee_hive_worker_lifecycle::{DeviceWatch, LauncherClient, Observe, SpawnerOptions, WorkerRegistry, WorkerSpawner};
 use sha2::{Digest as _, Sha256};
 
 use crate::args::{LauncherArgs, LogFormat, PlaceArgs, RunArgs};
@@ -133,17 +133,28 @@ pub(crate) fn attach_spawner(
     narrator: rbee_hive_narration::Narrator,
 ) -> anyhow::Result<Arc<WorkerSpawner>> {
     let SpawnerStart { launcher, log_dir, ports, max_workers, sample_interval, inventory, gpus, records } = start;
-    let observer = Arc::clone(observer);
-    let watch = DeviceWatch {
-        observe: Arc::new(move || Observation::clone(&observer.look())),
-        interval: gpus.watch_interval,
-        patience: gpus.patience(),
-    };
+    let watch = DeviceWatch { observe: looking(Arc::clone(observer)), interval: gpus.watch_interval, patience: gpus.patience() };
     let client = LauncherClient::attach(launcher.channel, launcher.child, launcher.cgroup).context("attach the launcher")?;
     let registry = Arc::new(WorkerRegistry::with_ports(ports));
     let options =
         SpawnerOptions { inventory, narrator, logs: log_dir, max_workers, sample_interval, devices: Some(watch), records: Some(records) };
     Ok(WorkerSpawner::attach(registry, client, options))
+}
+
+/// Looks at the GPUs, and tells the log once when nothing of them can be seen any more, and once when it can again.
+fn looking(observer: Arc<ObserverCache>) -> Observe {
+    let told = Mutex::new(None);
+    Arc::new(move || {
+        let seen = Observation::clone(&observer.look());
+        let (blind, mut told) = (observer.blind(), told.lock().unwrap_or_else(PoisonError::into_inner));
+        match &blind {
+            why if *why == *told => {}
+            Some(why) => tracing::error!(why, "no GPU can be looked at: those that are being released stay so until one can"),
+            None => tracing::info!("the GPUs are looked at again"),
+        }
+        *told = blind;
+        seen
+    })
 }
 
 /// This host's devices, or those of `--devices FILE`.
@@ -179,6 +190,7 @@ fn launcher_options(args: LauncherArgs) -> anyhow::Result<LauncherOptions> {
         model_dirs: [config.model_dirs.clone(), args.places.model_dir].concat(),
         binary_dirs: [config.binary_dirs.clone(), args.places.binary_dir].concat(),
         devices: args.places.devices,
+        device_helper: nvml_helper_command(),
         cgroup_root: args.places.cgroup_root,
         default_cgroup_root,
         group: args.hive_gid.unwrap_or_else(|| nix::unistd::getegid().as_raw()),
@@ -316,7 +328,11 @@ fn run_request(args: &RunArgs, pid: u32) -> anyhow::Result<WorkerRequest> {
     let spec = args.device.as_deref().map_or(Ok(DeviceSpec::AnyCpu), DeviceSpec::parse_text)?;
     // The launcher decides; this only turns a spelling into names.
     let demand = if spec == DeviceSpec::Auto { GpuDemand::None } else { GpuDemand::Leased };
-    let inventory = args.places.devices.as_deref().map_or_else(|| Ok(Inventory::probe()), |d| inventory(Some(d)))?;
+    let inventory = args
+        .places
+        .devices
+        .as_deref()
+        .map_or_else(|| Ok(Inventory::probe_within(&nvml_helper_command(), NVML_DEADLINE)), |d| inventory(Some(d)))?;
     let ask = LeaseRequest { holder: Holder::External("run".into()), spec, terms: Terms { demand, ..Terms::unbounded() } };
     let devices = LeaseTable::default().acquire(&inventory, &ask)?.devices;
     let name = if is_file(&args.policy) { "file".to_owned() } else { args.policy.clone() };

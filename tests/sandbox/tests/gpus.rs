@@ -5,6 +5,7 @@
 use std::fs;
 use std::time::Duration;
 
+use sandbox_tests::Sandboxed;
 use serde_json::{Value, json};
 use test_support::{Hive, HiveOptions, eventually, require_root};
 
@@ -110,4 +111,41 @@ fn faults_silence_and_strangers_are_told_and_what_stays_over_its_limit_is_stoppe
     assert!(explained("its limit is").contains("it is stopped"), "warned, then stopped");
     now(&hive, IDLE);
     until_state(&hive, "free");
+}
+
+#[test]
+fn a_gpu_that_a_hive_has_leased_is_nobodys_to_run_on() {
+    require_root!();
+    let hive = hive();
+    let file = hive.directory().join("devices.toml").display().to_string();
+    let run = || {
+        let policy = "[worker]\nbinary = \"unused\"\n[devices]\ngpus = \"leased\"\n";
+        Sandboxed::with_policy(policy).option("--devices", &file).option("--device", "GPU-0").sh("true")
+    };
+    assert_eq!(run().status, Some(0), "nobody has it");
+    spawn(&hive, "w");
+    let refused = run();
+    assert!(refused.status == Some(125) && refused.stderr.contains("in use by another hive"), "{refused:?}");
+    hive.call("worker_stop", json!({"worker_id": "w"}));
+    assert_eq!(run().status, Some(0), "its worker is gone");
+}
+
+#[test]
+fn a_look_that_sees_nothing_is_told_and_what_was_being_released_stays_so() {
+    require_root!();
+    let hive = hive();
+    spawn(&hive, "w");
+    let notes = || hive.call("device_topology", json!({}))["notes"].to_string();
+    now(&hive, "memory_used = \"much\"");
+    eventually("it is told", SOON, || notes().contains("no GPU can be looked at").then_some(()));
+    hive.call("worker_stop", json!({"worker_id": "w"}));
+    let waits = gpu(&hive);
+    assert_eq!(
+        (&waits["state"], &waits["state_reason"]),
+        (&json!("releasing"), &json!("the memory of worker w is not back yet")),
+        "{waits}"
+    );
+    now(&hive, IDLE);
+    until_state(&hive, "free");
+    assert!(!notes().contains("no GPU can be looked at"));
 }

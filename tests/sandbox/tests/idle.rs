@@ -2,8 +2,10 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a worker that is not as a test needs it ends the test")]
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -112,4 +114,30 @@ fn the_page_cache_of_an_idle_worker_is_given_back_or_said_not_to_be() {
     }
     let told = eventually("memory to be given back", SOON, || told(&hive).into_iter().find(|t| t["action"] == "reclaim"));
     assert!(told["reclaimed_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20), "{told}");
+}
+
+#[test]
+fn an_idle_model_makes_room_on_the_one_gpu_and_not_for_a_start_that_is_refused() {
+    require_root!();
+    let models = tempfile::tempdir_in("/run").expect("a directory");
+    fs::set_permissions(models.path(), fs::Permissions::from_mode(0o755)).expect("let it be read");
+    fs::write(models.path().join("m"), "a model").expect("write a model");
+    let one = format!(
+        "[worker]\nbinary = \"mock-worker\"\nmodel_dirs = [{:?}]\n[devices]\ngpus = \"leased\"\n[idle]\nafter = \"1s\"\naction = \"freeze\"\nmax_warm = 1\n",
+        models.path()
+    );
+    let gpu = "[[gpu]]\nindex = 0\nvendor = \"nvidia\"\nmemory = \"8GiB\"\nnodes = [\"/dev/full\"]\nmemory_used = \"0\"\nprocesses = []\n";
+    let hive = Hive::start(HiveOptions::default().config("[gpus]\nwatch_interval = \"1s\"\n").devices(gpu).policy("one", &one));
+    let start = |id: &str, model: &str, device: &Value| {
+        hive.rpc("worker_spawn", json!({"worker_id": id, "model": model, "policy": "one", "device": device}))
+    };
+    start("old", "m", &Value::Null).expect("the GPU is free");
+    until_state(&hive, "old", "frozen");
+    for (model, device, kind) in [("m", json!(99), "no_such_device"), ("absent", Value::Null, "model_not_found")] {
+        assert_eq!(start("new", model, &device).expect_err("it can't be").kind(), kind);
+        assert_eq!(status(&hive, "old")["state"], "frozen", "it was stopped for a start that got {kind}");
+    }
+    let new = start("new", "m", &Value::Null).expect("the idle one makes room");
+    assert_eq!((&new["devices"], &new["state"]), (&json!(["GPU-0"]), &json!("ready")), "{new}");
+    assert_eq!(status(&hive, "old")["verdict"]["by"], "evicted");
 }

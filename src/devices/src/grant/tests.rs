@@ -18,8 +18,10 @@ fn a_worker_without_a_gpu_sees_none() {
     let grant = inventory().grant(&["CPU-0".into()]).unwrap();
     assert_eq!((grant.env["CUDA_VISIBLE_DEVICES"].as_str(), grant.env["NVIDIA_VISIBLE_DEVICES"].as_str()), ("", "void"));
     assert!(grant.exclusive.is_empty() && grant.shared.is_empty() && grant.cpuset.is_some());
-    let visible = ["ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "GGML_VK_VISIBLE_DEVICES"];
-    assert_eq!(visible.map(|name| grant.env[name].as_str()), ["", "", "", ""], "an absent one would mean all");
+    let visible = ["ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES"];
+    assert_eq!(visible.map(|name| grant.env[name].as_str()), ["", "", ""], "an absent one would mean all");
+    let of_intel = ["ZE_AFFINITY_MASK", "ONEAPI_DEVICE_SELECTOR"].map(|name| grant.env[name].as_str());
+    assert_eq!(of_intel, ["4095", "!level_zero:*"], "an empty mask would mean all");
 }
 
 #[test]
@@ -39,10 +41,11 @@ fn vendors_that_count_what_is_there_are_told_places_and_not_host_indices() {
         let names = ["CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "GGML_VK_VISIBLE_DEVICES"];
         names.map(|name| grant.env[name].clone())
     };
-    assert_eq!(env(&of(&["GPU-2"])), ["", "GPU-2b", "0", "", "0"]);
-    assert_eq!(env(&of(&["GPU-1", "GPU-2"])), ["", "GPU-1a,GPU-2b", "0,1", "", "0,1"]);
-    assert_eq!(env(&of(&["GPU-2", "GPU-3"])), ["", "0,1", "0,1", "", "0,1"], "one UUID is not known");
+    assert_eq!(env(&of(&["GPU-2"])), ["", "GPU-2b", "0", "4095", "0"]);
+    assert_eq!(env(&of(&["GPU-1", "GPU-2"])), ["", "GPU-1a,GPU-2b", "0,1", "4095", "0,1"]);
+    assert_eq!(env(&of(&["GPU-2", "GPU-3"])), ["", "0,1", "0,1", "4095", "0,1"], "one UUID is not known");
     assert_eq!(env(&of(&["GPU-4", "GPU-0"])), ["GPU-n", "", "", "0", "0,1"]);
+    assert!(!of(&["GPU-4"]).env.contains_key("ONEAPI_DEVICE_SELECTOR"), "SYCL may choose among what there is");
     let shared = |names: &[&str]| of(names).shared.iter().map(|p| p.display().to_string()).collect::<Vec<_>>();
     assert_eq!(shared(&["GPU-0"]), ["/dev/kfd", "/dev/nvidiactl", "/dev/null"]);
     assert!(shared(&["CPU-0"]).is_empty());

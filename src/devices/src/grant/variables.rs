@@ -7,7 +7,13 @@ use std::collections::BTreeMap;
 use super::list;
 use crate::{Gpu, Inventory, Vendor};
 
-/// Every vendor's variable is set: an absent one means "all".
+/// For Level Zero, whose runtime takes an empty mask for none: an index that no machine has enables no device
+/// (`ExecutionEnvironment::parseAffinityMask` in intel/compute-runtime).
+const NO_INTEL: &str = "4095";
+/// For SYCL, which has a choice of its own: every backend but Level Zero. A list of exclusions alone begins with everything.
+const NO_LEVEL_ZERO: &str = "!level_zero:*";
+
+/// Every vendor's variable is set: an absent one means "all", and an empty one means none, but for Level Zero.
 ///
 /// CUDA is told UUIDs. The others count what a process can open, and inside there is nothing but the leased GPUs: the host's index would
 /// name one that is not there, for which Vulkan's loader in llama.cpp ends the worker and ROCm shows none. HIP counts what
@@ -18,16 +24,19 @@ pub(super) fn variables(inventory: &Inventory, gpus: &[&Gpu]) -> BTreeMap<String
     let nvidia = list(of(Vendor::Nvidia).map(|g| cuda_name(inventory, g)));
     let amd = places(of(Vendor::Amd).count());
     let amd_uuids: Option<Vec<&str>> = of(Vendor::Amd).map(|g| g.uuid.as_deref()).collect();
+    let intel = places(of(Vendor::Intel).count());
     let pairs = [
         ("CUDA_VISIBLE_DEVICES", nvidia.clone().unwrap_or_default()),
         ("CUDA_DEVICE_ORDER", "PCI_BUS_ID".to_owned()),
         ("NVIDIA_VISIBLE_DEVICES", nvidia.unwrap_or_else(|| "void".to_owned())),
         ("ROCR_VISIBLE_DEVICES", amd_uuids.map_or_else(|| amd.clone(), |uuids| uuids.join(","))),
         ("HIP_VISIBLE_DEVICES", amd),
-        ("ZE_AFFINITY_MASK", places(of(Vendor::Intel).count())),
+        ("ZE_AFFINITY_MASK", if intel.is_empty() { NO_INTEL.to_owned() } else { intel.clone() }),
         ("GGML_VK_VISIBLE_DEVICES", places(gpus.len())),
     ];
-    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    // Where there is an Intel GPU, SYCL may choose: there is none inside but the leased ones.
+    let selector = intel.is_empty().then(|| ("ONEAPI_DEVICE_SELECTOR", NO_LEVEL_ZERO.to_owned()));
+    pairs.into_iter().chain(selector).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// How CUDA is told of a GPU. A part that MIG has cut out has no index that CUDA knows: without a UUID of its own it is named by its

@@ -5,9 +5,8 @@
 //! stays behind with a hung helper would keep them.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -81,15 +80,53 @@ fn ask_some<T: DeserializeOwned>(helper: &[OsString], questions: &[Vec<OsString>
         if let Some(child) = &mut one.child
             && let Err(why) = read_until(child, (until, deadline), &mut one.text)
         {
-            let _ = child.kill();
-            one.trouble = Some(why);
+            one.give_up(why);
         }
     }
     let until = Instant::now() + REAP;
     asked.into_iter().map(|one| one.finish(until)).collect()
 }
 
+/// A question that nobody waits for: looked at now and then until it is answered, or its deadline has passed.
+#[derive(Debug)]
+pub(crate) struct Aside {
+    asked: Option<Asked>,
+    until: Instant,
+    deadline: Duration,
+}
+
+impl Aside {
+    /// Puts the question.
+    pub(crate) fn ask(helper: &[OsString], question: &[OsString], deadline: Duration) -> Self {
+        Self { asked: Some(Asked::start(helper, question)), until: Instant::now() + deadline, deadline }
+    }
+
+    /// The answer, once; `None` while there is none yet.
+    pub(crate) fn answer<T: DeserializeOwned>(&mut self) -> Option<Answer<T>> {
+        let now = Instant::now();
+        let one = self.asked.as_mut()?;
+        if let Some(child) = &mut one.child {
+            match read_until(child, (now, self.deadline), &mut one.text) {
+                Err(AskError::Late(_)) if now < self.until => return None,
+                Ok(()) => {}
+                Err(why) => one.give_up(why),
+            }
+        }
+        self.asked.take().map(|one| one.finish(now))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.asked.take().and_then(|one| one.child) {
+            let _ = child.kill();
+            let _ = child.try_wait();
+        }
+    }
+}
+
 /// A question that was put.
+#[derive(Debug)]
 struct Asked {
     child: Option<Child>,
     text: Vec<u8>,
@@ -103,6 +140,13 @@ impl Asked {
             Err(why) => (None, Some(why)),
         };
         Self { child, text: Vec::new(), trouble }
+    }
+
+    fn give_up(&mut self, why: AskError) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+        }
+        self.trouble = Some(why);
     }
 
     fn finish<T: DeserializeOwned>(self, until: Instant) -> Answer<T> {
@@ -138,8 +182,7 @@ fn start(helper: &[OsString], question: &[OsString]) -> Result<Child, AskError> 
 
 /// Everything that the helper prints until it closes its standard output.
 fn read_until(child: &mut Child, (until, deadline): (Instant, Duration), answer: &mut Vec<u8>) -> Result<(), AskError> {
-    let out = child.stdout.take().ok_or_else(|| AskError::Read(io::ErrorKind::BrokenPipe.into()))?;
-    let mut out = File::from(OwnedFd::from(out));
+    let out = child.stdout.as_mut().ok_or_else(|| AskError::Read(io::ErrorKind::BrokenPipe.into()))?;
     let mut chunk = [0; 16 << 10];
     loop {
         if !readable(out.as_fd(), until).map_err(AskError::Read)? {

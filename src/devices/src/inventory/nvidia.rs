@@ -1,4 +1,7 @@
-//! NVIDIA GPUs as the kernel driver lists them in `/proc/driver/nvidia/gpus`: no library, nothing that can hang.
+//! NVIDIA GPUs as the kernel driver lists them in `/proc/driver/nvidia/gpus`: no library, and no question to the GPU itself.
+//!
+//! The driver writes these texts under its own locks: one that is wedged in the kernel keeps its reader. Where anything waits for them a
+//! helper reads them, with a deadline ([`Inventory::probe_within`](super::Inventory::probe_within)).
 
 use std::fs;
 use std::path::{Path, PathBuf};

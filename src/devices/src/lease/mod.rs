@@ -16,6 +16,7 @@ mod choose;
 mod error;
 mod foreign;
 mod holder;
+mod leaver;
 mod need;
 mod queue;
 mod release;

@@ -39,6 +39,11 @@ pub(super) fn understand(inventory: &Inventory, spec: &DeviceSpec, terms: &Terms
     };
     let anything = DeviceWish { when_busy: wish.when_busy, ..DeviceWish::default() } == wish;
     if anything && (terms.demand == GpuDemand::None || inventory.gpus.is_empty()) {
+        // A model that needs so much of a GPU's memory is not meant to end up on the CPU of a machine that has none.
+        if let (GpuDemand::Leased, Some(bytes)) = (terms.demand, terms.vram_min) {
+            let what = format!("with {}, which the policy's vram_min asks for", size(bytes));
+            return Err(LeaseError::NoSuchSet { count: terms.count as usize, what, there: inventory.names().join(", ") });
+        }
         return Ok(Wanted::Cpus(all_cpus()));
     }
     let named = wish.gpus.iter().map(|name| find(inventory, name)).collect::<Result<Vec<&Gpu>, _>>()?;
@@ -62,7 +67,7 @@ pub(super) fn understand(inventory: &Inventory, spec: &DeviceSpec, terms: &Terms
     let all: Vec<Candidate<'_>> = fitting.iter().map(|gpu| Candidate { gpu, free: gpu.memory_bytes }).collect();
     match best(inventory, &all, shape) {
         Some(_) => Ok(Wanted::Gpus(need)),
-        None => Err(LeaseError::NoSuchSet { count, what: in_words(&wish, bytes), there: inventory.names().join(", ") }),
+        None => Err(LeaseError::NoSuchSet { count, what: in_words(&wish, bytes.max(share.bytes())), there: inventory.names().join(", ") }),
     }
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::holder::Hold;
 use super::{Holder, Lease, LeaseError, LeaseTable};
-use crate::{Gpu, Inventory};
+use crate::Gpu;
 
 /// A lease whose holder has gone, with the GPUs whose memory is awaited.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,10 +169,5 @@ impl LeaseTable {
     pub fn awaited(&self) -> Vec<(String, u32)> {
         let of = |l: &Lease| l.gpus.iter().filter(|(_, h)| **h == Hold::Releasing).map(|(n, _)| (l.id.clone(), *n)).collect::<Vec<_>>();
         self.leases.values().flat_map(of).collect()
-    }
-
-    /// Whether every GPU of the table is one of this host's; those that are not, after the inventory changed.
-    pub fn vanished(&self, inventory: &Inventory) -> Vec<u32> {
-        self.by_gpu.iter().filter(|(n, ids)| !ids.is_empty() && inventory.gpu(**n).is_none()).map(|(n, _)| *n).collect()
     }
 }

@@ -68,6 +68,11 @@ impl Share {
         }
     }
 
+    /// The bytes that it names.
+    pub(super) fn bytes(self) -> Option<u64> {
+        if let Self::Memory(bytes) = self { Some(bytes) } else { None }
+    }
+
     /// Whether it is a share at all.
     pub fn is_valid(self) -> bool {
         match self {

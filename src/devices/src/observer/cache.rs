@@ -9,8 +9,16 @@ use crate::Observation;
 /// An [`Observer`] that is asked no more often than its answers are allowed to be old.
 pub struct ObserverCache {
     observer: Mutex<Observer>,
-    last: Mutex<Option<(Instant, Arc<Observation>)>>,
+    last: Mutex<Option<Last>>,
     age: Duration,
+}
+
+/// What was seen, when, and why it was nothing.
+#[derive(Clone)]
+struct Last {
+    at: Instant,
+    seen: Arc<Observation>,
+    blind: Option<String>,
 }
 
 impl ObserverCache {
@@ -44,16 +52,25 @@ impl ObserverCache {
 
     fn see(&self, observer: &mut Observer) -> Arc<Observation> {
         let seen = Arc::new(observer.observe());
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), Arc::clone(&seen)));
+        let last = Last { at: Instant::now(), seen: Arc::clone(&seen), blind: observer.blind().map(str::to_owned) };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
         seen
     }
 
+    /// Why the last look saw nothing at all. Does not look.
+    pub fn blind(&self) -> Option<String> {
+        self.last()?.blind
+    }
+
     fn young(&self) -> Option<Arc<Observation>> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().filter(|(at, _)| at.elapsed() < self.age).map(|(_, seen)| Arc::clone(seen))
+        self.last().filter(|last| last.at.elapsed() < self.age).map(|last| last.seen)
     }
 
     fn any(&self) -> Option<Arc<Observation>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(_, seen)| Arc::clone(seen))
+        self.last().map(|last| last.seen)
+    }
+
+    fn last(&self) -> Option<Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

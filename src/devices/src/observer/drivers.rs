@@ -1,12 +1,18 @@
 //! Real GPUs: one helper process for each, so that a hung driver is one GPU's misfortune.
+//!
+//! All are asked at once, whoever made them. One that did not answer in time is asked aside from then on, until it answers: it takes its
+//! deadline from the others once, and not at every look.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
 use crate::chain::chain;
-use crate::inventory::ask::{Answer, ask_each};
+use crate::inventory::ask::{Answer, Aside, AskError, ask_each};
 use crate::inventory::drm::Use;
 use crate::inventory::nvml::{Used, Watched, addresses};
 use crate::{Gpu, GpuObservation, GpuProcess, Inventory, Vendor};
@@ -17,11 +23,16 @@ pub(super) struct Drivers {
     deadline: Duration,
     /// Those that hang in a driver, by the GPU that they were to ask.
     left: BTreeMap<u32, (Child, Instant)>,
+    /// GPUs that did not answer in time and are asked aside; `None`: from the next look on.
+    aside: BTreeMap<u32, Option<Aside>>,
 }
+
+/// A GPU, and what its helper is asked.
+type Question = (u32, Vec<OsString>);
 
 impl Drivers {
     pub(super) fn new(helper: Vec<OsString>, deadline: Duration) -> Self {
-        Self { helper, deadline, left: BTreeMap::new() }
+        Self { helper, deadline, left: BTreeMap::new(), aside: BTreeMap::new() }
     }
 
     pub(super) fn left_behind(&self) -> usize {
@@ -32,16 +43,21 @@ impl Drivers {
         self.left.retain(|_, (child, _)| matches!(child.try_wait(), Ok(None)));
         let mut seen: BTreeMap<u32, GpuObservation> =
             self.left.iter().map(|(index, (child, since))| (*index, silent(still(child, *since)))).collect();
-        let question = |words: [&str; 2]| words.map(OsString::from).to_vec();
-        let nvidia: Vec<(u32, Vec<OsString>)> = addresses(inventory)
-            .into_iter()
-            .map(|(n, pci)| (n, question(["watch", &pci])))
-            .filter(|(n, _)| !seen.contains_key(n))
-            .collect();
-        let amd = inventory.gpus.iter().filter(|g| g.vendor != Vendor::Nvidia && !seen.contains_key(&g.index));
-        let drm: Vec<(u32, Vec<OsString>)> = amd.filter_map(|g| Some((g.index, question(["drm", &g.minor()?.to_string()])))).collect();
-        for (index, used) in self.ask(nvidia) {
-            let used = used.and_then(|line: Watched| match line {
+        let questions = questions(inventory).into_iter().filter(|(n, _)| !seen.contains_key(n));
+        let (aside, at_once): (Vec<Question>, Vec<Question>) = questions.partition(|(n, _)| self.aside.contains_key(n));
+        // Before the others are waited for: that time is theirs, too.
+        for question in &aside {
+            self.put_aside(question);
+        }
+        let mut told = self.ask(at_once);
+        told.extend(aside.into_iter().map(|(index, _)| (index, self.answer_aside(index))));
+        for (index, answer) in told {
+            let Some(gpu) = inventory.gpu(index) else { continue };
+            if gpu.vendor != Vendor::Nvidia {
+                seen.insert(index, answer.and_then(rendered).unwrap_or_else(silent));
+                continue;
+            }
+            let used = answer.and_then(understood).and_then(|line: Watched| match line {
                 Watched::Used(used) => Ok(used),
                 Watched::Failed(why) => Err(why),
             });
@@ -50,37 +66,62 @@ impl Drivers {
             }
             seen.insert(index, used.map_or_else(silent, whole));
         }
-        for (index, used) in self.ask::<Option<Use>>(drm) {
-            let gone = || Err("it is gone: its render node is not in sysfs any more".to_owned());
-            let answered = used.and_then(|used| used.map_or_else(gone, Ok));
-            seen.insert(
-                index,
-                answered.map_or_else(silent, |used| GpuObservation {
-                    silent: None,
-                    memory_used_bytes: used.memory_used_bytes,
-                    processes: used.processes,
-                    xids: vec![],
-                }),
-            );
-        }
         silence_parts(inventory, &mut seen);
         seen
     }
 
     /// The first line of each answer, or why there is none.
-    fn ask<T: serde::de::DeserializeOwned>(&mut self, questions: Vec<(u32, Vec<OsString>)>) -> Vec<(u32, Result<T, String>)> {
+    fn ask(&mut self, questions: Vec<Question>) -> Vec<(u32, Result<Value, String>)> {
         let (indices, questions): (Vec<u32>, Vec<Vec<OsString>>) = questions.into_iter().unzip();
-        let answers = ask_each::<T>(&self.helper, &questions, self.deadline);
-        let mut told = Vec::new();
-        for (index, Answer { lines, trouble, left }) in indices.into_iter().zip(answers) {
-            if let Some(child) = left {
-                self.left.insert(index, (child, Instant::now()));
-            }
-            let nothing = || trouble.as_ref().map_or_else(|| "the helper said nothing".to_owned(), |why| chain(why));
-            told.push((index, lines.into_iter().next().ok_or_else(nothing)));
-        }
-        told
+        let answers = ask_each::<Value>(&self.helper, &questions, self.deadline);
+        indices.into_iter().zip(answers).map(|(index, answer)| (index, self.take(index, answer))).collect()
     }
+
+    fn put_aside(&mut self, (index, question): &Question) {
+        let (helper, deadline) = (&self.helper, self.deadline);
+        if let Some(place @ None) = self.aside.get_mut(index) {
+            *place = Some(Aside::ask(helper, question, deadline));
+        }
+    }
+
+    fn answer_aside(&mut self, index: u32) -> Result<Value, String> {
+        match self.aside.get_mut(&index).and_then(Option::as_mut).map(Aside::answer) {
+            Some(Some(answer)) => self.take(index, answer),
+            _ => Err(format!("its driver did not answer within {} ms, and is asked again", self.deadline.as_millis())),
+        }
+    }
+
+    /// What an answer says. Who was late is asked aside from now on.
+    fn take(&mut self, index: u32, Answer { lines, trouble, left }: Answer<Value>) -> Result<Value, String> {
+        match trouble {
+            Some(AskError::Late(_)) => drop(self.aside.insert(index, None)),
+            _ => drop(self.aside.remove(&index)),
+        }
+        if let Some(child) = left {
+            self.left.insert(index, (child, Instant::now()));
+        }
+        let nothing = || trouble.as_ref().map_or_else(|| "the helper said nothing".to_owned(), |why| chain(why));
+        lines.into_iter().next().ok_or_else(nothing)
+    }
+}
+
+/// What each GPU's helper is asked.
+fn questions(inventory: &Inventory) -> Vec<Question> {
+    let question = |words: [&str; 2]| words.map(OsString::from).to_vec();
+    let nvidia = addresses(inventory).into_iter().map(|(n, pci)| (n, question(["watch", &pci])));
+    let others = inventory.gpus.iter().filter(|g| g.vendor != Vendor::Nvidia);
+    nvidia.chain(others.filter_map(|g| Some((g.index, question(["drm", &g.minor()?.to_string()]))))).collect()
+}
+
+fn understood<T: DeserializeOwned>(line: Value) -> Result<T, String> {
+    serde_json::from_value(line).map_err(|e| format!("understand the helper's answer: {e}"))
+}
+
+/// Of a GPU with a render node.
+fn rendered(line: Value) -> Result<GpuObservation, String> {
+    let used: Option<Use> = understood(line)?;
+    let used = used.ok_or("it is gone: its render node is not in sysfs any more")?;
+    Ok(GpuObservation { silent: None, memory_used_bytes: used.memory_used_bytes, processes: used.processes, xids: vec![] })
 }
 
 fn still(child: &Child, since: Instant) -> String {
@@ -171,6 +212,35 @@ mod tests {
             (vec![0, 4, 5], Some(1), 0),
             "a killed helper is not left behind"
         );
+    }
+
+    #[test]
+    fn a_gpu_that_hangs_takes_its_deadline_from_the_others_once_and_is_heard_again_when_it_answers() {
+        let healed = tempfile::NamedTempFile::new().unwrap();
+        let path = healed.path().to_owned();
+        healed.close().unwrap();
+        // One of each maker hangs.
+        let hangs = format!("case $2 in 0000:00:00.0|128) [ -e {} ] || exec sleep 60;; esac", path.display());
+        let mut drivers = drivers(&format!("{hangs}\n{ANSWERS}"), 3);
+        let look = |drivers: &mut Drivers| {
+            let began = Instant::now();
+            let seen = drivers.observe(&inventory());
+            let silent: Vec<u32> = seen.iter().filter(|(_, g)| g.silent.is_some()).map(|(n, _)| *n).collect();
+            (silent, began.elapsed())
+        };
+        let (silent, first) = look(&mut drivers);
+        assert_eq!(silent, [0, 1, 2, 3, 4, 5], "two hang, one is lost, one is gone, and so are the parts");
+        assert!(first < Duration::from_millis(5500), "{first:?}: both makers are asked at once");
+        let (silent, second) = look(&mut drivers);
+        assert!(silent.contains(&0) && silent.contains(&2), "{silent:?}");
+        assert!(second < Duration::from_millis(1500), "{second:?}: the others are waited for, and no more");
+        std::fs::write(&path, "").unwrap();
+        let until = Instant::now() + Duration::from_secs(30);
+        while look(&mut drivers).0 != [1, 3] {
+            assert!(Instant::now() < until, "they answer again and are not heard");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(drivers.aside.is_empty() && drivers.left_behind() == 0);
     }
 
     #[test]

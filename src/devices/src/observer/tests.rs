@@ -81,6 +81,10 @@ fn many_who_ask_at_once_make_one_look() {
     let first = cache.recent();
     rewrite(&file, &format!("{HEAD}memory_used = \"2GiB\"\n"));
     assert_eq!(cache.recent(), first, "it is young enough");
+    std::fs::write(&file, "x").unwrap();
+    assert!(cache.blind().is_none() && cache.look().gpus.is_empty() && cache.blind().is_some_and(|why| why.contains("not read again")));
+    rewrite(&file, HEAD);
+    assert!(cache.look().gpus.len() == 1 && cache.blind().is_none());
     let (_other, file, observer) = self::observer(HEAD);
     let none = ObserverCache::new(observer, Duration::ZERO);
     rewrite(&file, &format!("{HEAD}memory_used = \"2GiB\"\n"));

@@ -118,7 +118,10 @@ impl Inventory {
     pub fn from_simulation(text: &str, file: &str) -> Result<Self, SimulationError> {
         let simulated = Simulated::parse(text, file)?;
         let mut inventory = Self::probe_cpus(Path::new("/"));
-        inventory.notes.push("the GPUs are simulated".into());
+        inventory.notes.push(match simulated.gpus.is_empty() {
+            true => format!("no GPU: the simulation {file} names none, and this machine's own are not looked at"),
+            false => "the GPUs are simulated".into(),
+        });
         if !simulated.nodes.is_empty() {
             node::replace(&mut inventory, simulated.nodes).map_err(|message| SimulationError { file: file.to_owned(), message })?;
             inventory.notes.push("the NUMA nodes are simulated".into());

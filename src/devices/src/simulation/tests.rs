@@ -116,3 +116,10 @@ proptest::proptest! {
         let _ = Simulated::parse(&text, "d.toml");
     }
 }
+
+#[test]
+fn a_simulation_without_a_gpu_says_why_there_is_none() {
+    let notes = Inventory::from_simulation("", "d.toml").unwrap().notes;
+    assert!(notes.iter().any(|n| n.contains("no GPU") && n.contains("d.toml names none")), "{notes:?}");
+    assert!(!notes.iter().any(|n| n.contains("GPUs are simulated")), "{notes:?}");
+}

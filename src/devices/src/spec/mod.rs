@@ -66,6 +66,11 @@ impl DeviceSpec {
         }
     }
 
+    /// What it does where a device is taken; `None` for CPUs, which never are.
+    pub fn on_busy(&self) -> Option<WhenBusy> {
+        self.wish().map(|wish| wish.when_busy)
+    }
+
     /// How long it may wait in line, where it may and says so.
     pub fn queue_timeout(&self) -> Option<std::time::Duration> {
         match self.wish()?.when_busy {

@@ -73,7 +73,7 @@ struct Raw {
     gpus: Option<Value>,
     count: Option<u32>,
     share: Option<RawShare>,
-    min_memory: Option<Bytes>,
+    min_memory: Option<Value>,
     vendor: Option<Vendor>,
     name: Option<String>,
     numa_node: Option<u32>,
@@ -89,14 +89,7 @@ struct Raw {
 enum RawShare {
     Exclusive,
     Ways(u32),
-    Memory(Bytes),
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Bytes {
-    Count(u64),
-    Text(String),
+    Memory(Value),
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
@@ -106,14 +99,13 @@ enum Busy {
     Queue,
 }
 
-impl Bytes {
-    fn count(self) -> Result<u64, String> {
-        match self {
-            Self::Count(0) => Err("0 bytes are no memory".into()),
-            Self::Count(bytes) => Ok(bytes),
-            Self::Text(text) => size(&text).and_then(|bytes| if bytes == 0 { Err("0 bytes are no memory".into()) } else { Ok(bytes) }),
-        }
-    }
+/// A number of bytes above 0, as a number or with a unit.
+fn bytes(field: &str, value: &Value) -> Result<u64, String> {
+    let count = match value {
+        Value::String(text) => size(text).map_err(|e| format!("{field}: {e}"))?,
+        other => other.as_u64().ok_or_else(|| format!("{field}: {other} is no number of bytes, and no size such as \"80GiB\""))?,
+    };
+    if count == 0 { Err(format!("{field}: 0 bytes are no memory")) } else { Ok(count) }
 }
 
 impl DeviceWish {
@@ -124,7 +116,7 @@ impl DeviceWish {
             gpus: raw.gpus.as_ref().map(|v| names("gpus", v)).transpose()?.unwrap_or_default(),
             count: raw.count,
             share: raw.share.map(share).transpose()?,
-            min_memory: raw.min_memory.map(Bytes::count).transpose().map_err(|e| format!("min_memory: {e}"))?,
+            min_memory: raw.min_memory.as_ref().map(|v| bytes("min_memory", v)).transpose()?,
             vendor: raw.vendor,
             name: raw.name,
             numa_node: raw.numa_node,
@@ -197,7 +189,7 @@ fn share(raw: RawShare) -> Result<Share, String> {
     let share = match raw {
         RawShare::Exclusive => Share::Exclusive,
         RawShare::Ways(n) => Share::Ways(n),
-        RawShare::Memory(bytes) => Share::Memory(bytes.count().map_err(|e| format!("share: {e}"))?),
+        RawShare::Memory(value) => Share::Memory(bytes("share: memory", &value)?),
     };
     if share.is_valid() { Ok(share) } else { Err(format!("share: a GPU is shared 2 to {MAX_WAYS} ways")) }
 }
@@ -276,7 +268,11 @@ mod tests {
             (json!({"queue_timeout_ms": u64::MAX, "when_busy": "queue"}), "at most 86400000"),
             (json!({"share": {"ways": 1}}), "2 to 64 ways"),
             (json!({"share": {"memory": 0}}), "0 bytes"),
-            (json!({"min_memory": "20 GB"}), "no size"),
+            (json!({"min_memory": "20 GB"}), "min_memory: \"20 GB\" is no size"),
+            (json!({"min_memory": -5}), "min_memory: -5 is no number of bytes"),
+            (json!({"min_memory": 1.5}), "min_memory: 1.5 is no number of bytes"),
+            (json!({"min_memory": 0}), "min_memory: 0 bytes"),
+            (json!({"share": {"memory": -1}}), "share: memory: -1 is no number"),
             (json!({"exclude": []}), "list of 1 to 64"),
             (json!({"exclude": ["CPU-0"]}), "no GPU"),
             (json!({"exclude": [1, "GPU-1"]}), "twice"),

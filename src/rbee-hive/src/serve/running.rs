@@ -38,7 +38,11 @@ async fn serve(booted: Booted) -> anyhow::Result<()> {
         workers: Arc::clone(&workers),
         cgroup,
         host,
-        devices: Box::new(move || serde_json::to_value(spawner.topology(&observer.recent())).unwrap_or_default()),
+        devices: Box::new(move || {
+            let mut topology = spawner.topology(&observer.recent());
+            topology.notes.extend(observer.blind().map(|why| format!("no GPU can be looked at: {why}")));
+            serde_json::to_value(topology).unwrap_or_default()
+        }),
         jobs: JobBoard::new(narrator),
         stopping: stopping.clone(),
     });

@@ -39,8 +39,8 @@ pub(crate) struct InitContext {
     pub(crate) stdio: Stdio,
     /// `workers/<id>` in the state directory.
     pub(crate) state: OwnedFd,
-    /// Keeps the worker's uid locked for as long as the init lives.
-    pub(crate) uid_lock: Option<RawFd>,
+    /// Keep the worker's uid and its GPUs locked for as long as the init lives.
+    pub(crate) locks: Vec<RawFd>,
     /// The root being made, from the step that mounts it to the one that seals it.
     pub(crate) root: Option<super::root::NewRoot>,
     /// The worker's ends of its output pipes, then the init's; set by their step.
@@ -73,7 +73,7 @@ impl InitContext {
         let mut list = vec![self.control.as_raw_fd(), self.state.as_raw_fd()];
         list.extend(self.leaves.raw_fds());
         list.extend(self.trees.iter().flatten().map(Tree::as_raw_fd));
-        list.extend(self.uid_lock);
+        list.extend(&self.locks);
         list.extend(self.oom.raw_fds());
         match &self.stdio {
             Stdio::Logged { directory } => list.push(directory.as_raw_fd()),

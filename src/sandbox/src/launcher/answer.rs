@@ -86,6 +86,10 @@ impl Launcher {
                     self.refuse(channel, &asked, crowded());
                 }
             }
+            ToLauncher::Find { seq, policy, model } => match self.find(&policy, &model) {
+                Ok(()) => tell(channel, &FromLauncher::Done { seq }, &[]),
+                Err(error) => self.refuse(channel, &asked, error),
+            },
             ToLauncher::Forget { seq, worker_id } => match self.forget(&worker_id) {
                 Ok(()) => tell(channel, &FromLauncher::Done { seq }, &[]),
                 Err(error) => self.refuse(channel, &asked, error),
@@ -200,6 +204,7 @@ impl Asked {
             ToLauncher::PolicyShow { seq, .. } => (*seq, "policy_show", None),
             ToLauncher::PolicyTexts { seq, .. } => (*seq, "policy_texts", None),
             ToLauncher::PolicyJudge { seq, .. } => (*seq, "policy_judge", None),
+            ToLauncher::Find { seq, .. } => (*seq, "find", None),
             ToLauncher::Update { seq, worker_id, .. } => (*seq, "update", Some(worker_id.to_string())),
             ToLauncher::Kill { worker_id } => (0, "kill", Some(worker_id.to_string())),
             ToLauncher::Inspect { seq, worker_id } => (*seq, "inspect", Some(worker_id.to_string())),

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use rbee_hive_devices::Share;
@@ -16,10 +17,12 @@ use crate::protocol::{LaunchError, LaunchErrorKind};
 pub(super) type DeviceNumber = (DeviceKind, u32, u32);
 
 /// A worker's part of one node of a GPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Claim {
     pub(super) number: DeviceNumber,
     pub(super) share: Share,
+    /// Keeps other hives and `run`s off it, as long as one of the workers on it lives.
+    pub(super) lock: Option<Arc<OwnedFd>>,
 }
 
 /// A node that is asked for.
@@ -135,14 +138,14 @@ impl Ledger {
                 let text = format!("{} is asked for {share}, and is held by {by}", node.path.display());
                 return Err(LaunchError::new(LaunchErrorKind::DeviceBusy, text));
             }
-            claims.push(Claim { number, share });
+            claims.push(Claim { number, share, lock: None });
         }
         Ok(claims)
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use rbee_hive_policy::{DeviceAccess, Enforce, LimitValue, PlannedLimit};
 
     use super::*;
@@ -153,10 +156,10 @@ mod tests {
     }
 
     /// A ledger in which workers have these shares of node 0.
-    fn shared(shares: &[Share]) -> Ledger {
+    pub(in super::super) fn shared(shares: &[Share]) -> Ledger {
         let mut ledger = Ledger::new(99, None);
         for (n, share) in shares.iter().enumerate() {
-            let gpus = vec![Claim { number: (DeviceKind::Char, 195, 0), share: *share }];
+            let gpus = vec![Claim { number: (DeviceKind::Char, 195, 0), share: *share, lock: None }];
             let pidfd = std::fs::File::open("/dev/null").unwrap().into();
             let plan = Box::new(crate::verify::tests::plan());
             let entry = Entry {

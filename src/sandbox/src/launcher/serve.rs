@@ -15,6 +15,7 @@ use super::audit::Audit;
 use super::confine::{self, Confined};
 use super::descriptors::{Asker, Handed};
 use super::directories::Directories;
+use super::gpu_locks::GpuLocks;
 use super::ledger::{Ended, Ledger};
 use super::pace::Pace;
 use super::policies::Policies;
@@ -41,6 +42,7 @@ pub(super) struct Launcher {
     pub(super) directories: Directories,
     pub(super) policies: Policies,
     pub(super) uids: Uids,
+    pub(super) gpu_locks: GpuLocks,
     pub(super) ledger: Ledger,
     pub(super) inventory: Inventory,
     /// Closed to workers in the host's network.
@@ -69,7 +71,7 @@ impl Launcher {
         detach_from_terminal();
         let confined = Confined::enter()?;
         crate::init::leave_real_time().map_err(|e| LaunchError::setup("leave real time", e))?;
-        let inventory = super::resolve::devices::inventory(options.devices.as_deref())?;
+        let inventory = super::resolve::devices::inventory(&options)?;
         let policies = Policies::open(&options)?;
         let directories = Directories::open(&options).map_err(|e| LaunchError::setup("make directories", e))?;
         // The tree comes last: where it can't be made, only the directories have to go again.
@@ -87,6 +89,7 @@ impl Launcher {
         let (spawns, trials) = (Pace::new(options.spawn_interval, MAX_WAITING), Pace::new(options.spawn_interval, MAX_WAITING));
         let asker = Asker::new(nix::unistd::getppid().as_raw(), options.purpose);
         let audit = Audit::new(Instant::now());
+        let gpu_locks = GpuLocks::new(&options);
         Ok(Self {
             options,
             proof,
@@ -94,6 +97,7 @@ impl Launcher {
             directories,
             policies,
             uids,
+            gpu_locks,
             ledger,
             inventory,
             hive_ports: vec![],

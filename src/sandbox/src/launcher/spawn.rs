@@ -1,6 +1,6 @@
 //! One spawn: facts, plan, cgroups, descriptors, init. What fails leaves nothing behind.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rbee_hive_policy::learn::WatchPlan;
@@ -96,7 +96,7 @@ impl Launcher {
         let devices = DeviceFacts::of(&self.inventory, &request.devices, policy)?;
         let nodes: Vec<ledger::Asked<'_>> =
             devices.exclusive.iter().map(|(node, memory)| ledger::Asked { node, memory: *memory }).collect();
-        let gpus = self.ledger.reserve(&nodes, lease::share(request, policy)?)?;
+        let gpus = self.gpu_locks.lock(self.ledger.reserve(&nodes, lease::share(request, policy)?)?, &self.ledger)?;
         let who = identity::identify(&policy.credentials.user, &mut self.uids, &self.options)?;
         let mut trees = Vec::new();
         // What lies below a listed directory is the host's own already.
@@ -177,7 +177,7 @@ impl Launcher {
         }
     }
 
-    fn model(&self, asked: &str, policy: &Policy, ids: Ids) -> Result<Model, LaunchError> {
+    pub(super) fn model(&self, asked: &str, policy: &Policy, ids: Ids) -> Result<Model, LaunchError> {
         let directories = joined(&policy.worker.model_dirs, &self.options.model_dirs);
         if directories.is_empty() {
             return opaque(asked);
@@ -211,8 +211,8 @@ impl Launcher {
         plan.not_in_force.extend(self.confined.note());
         let oom = self.oom_context(&mut plan).inspect_err(|_| drop(self.tree.remove_leaves(&id)))?;
         let (cgroup, device_program) = (leaves.path.clone(), leaves.device_program);
-        let started =
-            self.start(&plan, leaves, Parts { trees, control, streams, filters, oom, uid_lock: uid.as_ref().map(UidLease::as_raw) });
+        let locks = gpus.iter().filter_map(|gpu| Some(gpu.lock.as_ref()?.as_raw_fd())).chain(uid.as_ref().map(UidLease::as_raw)).collect();
+        let started = self.start(&plan, leaves, Parts { trees, control, streams, filters, oom, locks });
         match started {
             Ok((init_pid, pidfd)) => {
                 let (on_hive_exit, port) = (plan.on_hive_exit, plan.port);
@@ -258,7 +258,7 @@ impl Launcher {
             mounts: MountApi::probe(),
             stdio,
             state,
-            uid_lock: parts.uid_lock,
+            locks: parts.locks,
             root: None,
             pipes: None,
             deny: self.confined.lists(),
@@ -316,7 +316,7 @@ struct Parts {
     trees: Vec<Tree>,
     control: OwnedFd,
     streams: Option<[OwnedFd; 3]>,
-    uid_lock: Option<i32>,
+    locks: Vec<i32>,
     filters: Option<Filters>,
     oom: OomContext,
 }

@@ -53,6 +53,15 @@ pub enum ToLauncher {
         /// Its name.
         name: String,
     },
+    /// Whether a policy's binary and a model are where a start would look for them.
+    Find {
+        /// Answer's number.
+        seq: u64,
+        /// The policy's name.
+        policy: String,
+        /// The model as a request names it.
+        model: String,
+    },
     /// Remove the state and log directories of an ended worker.
     Forget {
         /// Answer's number.
@@ -289,7 +298,7 @@ pub enum FromLauncher {
         /// What of the plan is not in force.
         not_in_force: Vec<NotInForce>,
     },
-    /// Answer to `Forget`.
+    /// Answer to `Find`, where they are, and to `Forget`.
     Done {
         /// The request's number.
         seq: u64,

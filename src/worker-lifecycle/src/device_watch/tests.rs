@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::DeviceWatch;
 use crate::channel::lock;
-use crate::tests::hive::{Hive, eventually, id};
+use crate::tests::hive::{Hive, eventually, id, params};
 use crate::{ErrorKind, EventKind, GpuMemoryView, WorkerState};
 
 const GIB: u64 = 1 << 30;
@@ -23,13 +23,18 @@ struct Driver(Arc<Mutex<GpuObservation>>);
 impl Driver {
     /// A GPU that is idle, and a hive that looks at it all the time.
     fn hive() -> (Hive, Self) {
+        Self::hive_with(Duration::from_millis(100))
+    }
+
+    /// The same, where memory may be away for longer.
+    fn hive_with(memory_back: Duration) -> (Hive, Self) {
         let idle = GpuObservation { silent: None, memory_used_bytes: Some(0), processes: Some(vec![]), xids: vec![] };
         let driver = Self(Arc::new(Mutex::new(idle)));
         let told = driver.clone();
         let watch = DeviceWatch {
             observe: Arc::new(move || Observation { gpus: BTreeMap::from([(0, lock(&told.0).clone())]) }),
             interval: Duration::from_millis(5),
-            patience: Patience { memory_back: Duration::from_millis(100), over_limit: Duration::from_millis(100) },
+            patience: Patience { memory_back, over_limit: Duration::from_millis(100) },
         };
         (Hive::watched(GPU, watch), driver)
     }
@@ -175,4 +180,43 @@ async fn what_of_gpu_memory_is_known_and_held_is_in_the_status() {
     let on_cpu = hive.spawn("c", "hold", "bare").await.unwrap();
     assert_eq!(on_cpu.gpu_memory, None);
     hive.stop("c", 0).await;
+}
+
+#[tokio::test]
+async fn who_takes_the_place_of_an_idle_worker_waits_for_its_memory() {
+    let (hive, driver) = Driver::hive_with(Duration::from_secs(20));
+    driver.uses(GIB, &[]);
+    eventually("nobody looks", || state(&hive)["memory_free_bytes"] == 79 * GIB).await;
+    hive.spawn("old", "serve", "one").await.unwrap();
+    driver.uses(9 * GIB, &[]);
+    let handle = hive.spawner.registry().handle("old").unwrap();
+    eventually("it is not idle", || handle.usage.idle_for().is_some_and(|t| t.as_millis() >= 1000)).await;
+    let spawner = hive.spawner.clone();
+    let new = tokio::spawn(async move { spawner.spawn(params("new", "serve", "one")).await });
+    let ended = hive.until("old", |view| view.has_ended()).await;
+    assert!(matches!(ended.verdict.unwrap().verdict, Verdict::Stopped { by: StoppedBy::Evicted, .. }));
+    eventually("nothing is awaited", || state(&hive)["state"] == "releasing").await;
+    assert!(!new.is_finished(), "{:?}", new.await);
+    driver.uses(GIB, &[]);
+    assert_eq!(new.await.unwrap().unwrap().devices, ["GPU-0"]);
+    hive.stop("new", 0).await;
+}
+
+#[tokio::test]
+async fn a_gpu_of_a_start_whose_end_nobody_knows_is_free_when_its_memory_is_seen_to_be_back() {
+    let (hive, driver) = Driver::hive();
+    driver.uses(GIB, &[]);
+    eventually("nobody looks", || state(&hive)["memory_free_bytes"] == 79 * GIB).await;
+    hive.seen.close_gate();
+    let spawner = hive.spawner.clone();
+    let start = tokio::spawn(async move { spawner.spawn(params("w", "unclear", "gpu")).await });
+    eventually("it has no GPU", || state(&hive)["state"] == "leased").await;
+    driver.uses(9 * GIB, &[]);
+    hive.seen.open_gate();
+    assert_eq!(start.await.unwrap().unwrap_err().kind, ErrorKind::LauncherGone);
+    assert!(!hive.spawner.registry().contains("w"));
+    let now = state(&hive)["state"].clone();
+    assert!(now == "releasing" || now == "vram_leaked", "{now}: somebody has its memory");
+    driver.uses(GIB, &[]);
+    eventually("it is kept", || state(&hive)["state"] == "free").await;
 }

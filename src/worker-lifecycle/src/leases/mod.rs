@@ -85,6 +85,17 @@ impl Leases {
         }
     }
 
+    /// What would come of `act` if a worker had gone, with its memory back. Nothing changes.
+    pub(crate) fn if_gone<T>(&self, worker: &WorkerId, act: impl FnOnce(&mut LeaseTable, &Inventory) -> T) -> T {
+        let mut table = lock(&self.inside).table.without(worker.as_str());
+        act(&mut table, &self.inventory)
+    }
+
+    /// Whether memory of a lease is awaited.
+    pub(crate) fn is_releasing(&self, lease_id: &str) -> bool {
+        lock(&self.inside).table.awaited().iter().any(|(id, _)| id == lease_id)
+    }
+
     /// Lets a worker run on somebody's lease.
     pub(crate) fn use_lease(&self, id: &str, worker: &WorkerId) -> Result<Lease, LeaseError> {
         let lease = lock(&self.inside).table.use_lease(id, worker.as_str())?;

@@ -11,8 +11,10 @@ use rbee_hive_policy::{Command, GpuLease, NetworkMode, Policy, SandboxPlan, Work
 use rbee_hive_sandbox::protocol::{FromLauncher, ToInit, ToLauncher};
 use rbee_hive_sandbox::{SetupFailure, StoppedBy, Verdict};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::leasing::Line;
+use super::warm::Seat;
 use super::{Attached, LOG_TAIL, Result, WorkerSpawner};
 use crate::events::Teller;
 use crate::init_link::InitLink;
@@ -21,6 +23,9 @@ use crate::registry::PortLease;
 use crate::task::{self, Born, Decision, Story, WorkerHandle, first_view, said};
 use crate::view::now;
 use crate::{ErrorKind, LifecycleError, RegistryError, SpawnParams, WorkerEntry, WorkerState, WorkerStatus, WorkerView};
+
+/// How long an init may take to end that was started without an answer, if one was.
+const UNCLEAR_END: Duration = Duration::from_secs(10);
 
 impl WorkerSpawner {
     /// Admits a request and starts its worker's task.
@@ -34,11 +39,7 @@ impl WorkerSpawner {
         // Again: a drain may have begun while the launcher was asked.
         attached.may_start()?;
         self.register(&id, &params)?;
-        // Until the worker itself is counted, or will never be.
-        let seat =
-            self.take_seat(attached, &id, (&params.policy, policy.idle)).await.inspect_err(|_| drop(self.registry.remove(id.as_str())))?;
-        let started = self.start(attached, (&id, &params, &policy), story).await;
-        drop(seat);
+        let started = self.start_with_room(attached, (&id, &params, &policy), story).await;
         if started.is_err() {
             attached.leases.forget(&id);
             self.registry.remove(id.as_str());
@@ -63,11 +64,38 @@ impl WorkerSpawner {
         })
     }
 
-    async fn start(&self, attached: &Attached, asked: (&WorkerId, &SpawnParams, &Policy), story: Story) -> Result<WorkerHandle> {
+    /// Everything that can refuse the start comes before an idle worker is stopped for it.
+    async fn start_with_room(
+        &self,
+        attached: &Attached,
+        (id, params, policy): (&WorkerId, &SpawnParams, &Policy),
+        story: Story,
+    ) -> Result<WorkerHandle> {
+        // Until the worker itself is counted, or will never be.
+        let seat = self.take_seat(attached, id, (&params.policy, policy.idle))?;
+        let Some(leaver) = seat.as_ref().and_then(Seat::leaver) else {
+            let port = self.reserve(attached, policy, &story)?;
+            return self.start(attached, (id, params, policy), (port, story)).await;
+        };
+        // Where no port is free, the leaver's will be.
+        let early = match self.reserve(attached, policy, &story) {
+            Err(none) if none.kind == ErrorKind::NoFreePort && leaver.view.borrow().port.is_some() => None,
+            reserved => Some(reserved?),
+        };
+        let params = self.make_room(attached, (id, params, policy), leaver).await?;
+        let port = early.map_or_else(|| self.reserve(attached, policy, &story), Ok)?;
+        self.start(attached, (id, &params, policy), (port, story)).await
+    }
+
+    async fn start(
+        &self,
+        attached: &Attached,
+        asked: (&WorkerId, &SpawnParams, &Policy),
+        (port, story): (Option<PortLease>, Story),
+    ) -> Result<WorkerHandle> {
         let (id, params, policy) = asked;
-        let port = self.reserve(attached, policy, &story)?;
         let io = |e: std::io::Error| LifecycleError::new(ErrorKind::SetupFailed, format!("make the channel to the init: {e}"));
-        let (link, theirs, events) = InitLink::open().map_err(io)?;
+        let (link, theirs, mut events) = InitLink::open().map_err(io)?;
         let mut view = first_view(id, params, &attached.tools.launcher);
         view.port = port.as_ref().map(PortLease::port);
         view.endpoint = view.port.map(|p| format!("http://127.0.0.1:{p}"));
@@ -116,8 +144,11 @@ impl WorkerSpawner {
             Ok(_) => crate::launcher::gone(),
             Err(error) => error,
         };
-        // Whether there is an init is not known. If there is one, it must not go on without an entry.
+        // Whether there is an init is not known. If there is one, it must not go on without an entry, and has its devices until it is gone:
+        // its end of the link closes then. After that the watch decides whether they are free.
         let _ = link.send(&ToInit::Stop { by: StoppedBy::Request, grace_ms: 0 }).await;
+        let _ = timeout(UNCLEAR_END, async { while events.recv().await.is_some() {} }).await;
+        attached.leases.release_worker(id);
         Err(unclear)
     }
 

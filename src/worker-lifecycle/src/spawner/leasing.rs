@@ -29,10 +29,9 @@ impl WorkerSpawner {
         line: Line<'_>,
     ) -> Result<Option<Lease>> {
         if let Some(lease_id) = &params.lease_id {
-            return on_lease(attached, (id, lease_id), (&params.device, policy)).map(Some);
+            return on_lease(|| attached.leases.use_lease(lease_id, id), (&params.device, policy)).map(Some);
         }
-        let request = LeaseRequest { holder: Holder::Worker(id.to_string()), spec: params.device.clone(), terms: terms(policy) };
-        match attached.leases.ask(request).map_err(|e| refused(&e))? {
+        match attached.leases.ask(request(id, params, policy)).map_err(|e| refused(&e))? {
             Outcome::Granted(lease) => Ok(Some(lease)),
             Outcome::Queued(waiting, busy) => {
                 self.registry.attach(id.as_str(), line.handle.clone());
@@ -45,6 +44,20 @@ impl WorkerSpawner {
                 Ok(lease)
             }
         }
+    }
+
+    /// Whether a start would get its devices once `leaver` has gone, or may wait for them: nobody is stopped for one that would not.
+    pub(super) fn check_devices(
+        attached: &Attached,
+        (id, params, policy): (&WorkerId, &SpawnParams, &Policy),
+        leaver: &WorkerId,
+    ) -> Result<()> {
+        let leases = &attached.leases;
+        if let Some(lease_id) = &params.lease_id {
+            let using = || leases.if_gone(leaver, |table, _| table.use_lease(lease_id, id.as_str()));
+            return on_lease(using, (&params.device, policy)).map(drop);
+        }
+        leases.if_gone(leaver, |table, inventory| table.ask(inventory, request(id, params, policy))).map(drop).map_err(|e| refused(&e))
     }
 
     /// Every lease; of external ones also how long they live.
@@ -69,15 +82,19 @@ impl WorkerSpawner {
     }
 }
 
+fn request(id: &WorkerId, params: &SpawnParams, policy: &Policy) -> LeaseRequest {
+    LeaseRequest { holder: Holder::Worker(id.to_string()), spec: params.device.clone(), terms: terms(policy) }
+}
+
 /// A worker on somebody's lease. The policy must grant as much by itself.
-fn on_lease(attached: &Attached, (id, lease_id): (&WorkerId, &str), (device, policy): (&DeviceSpec, &Policy)) -> Result<Lease> {
+fn on_lease(using: impl FnOnce() -> std::result::Result<Lease, LeaseError>, (device, policy): (&DeviceSpec, &Policy)) -> Result<Lease> {
     if *device != DeviceSpec::Auto {
         let text = "the request contradicts itself: device and lease_id are both given";
         let mut error = LifecycleError::new(ErrorKind::InvalidParams, text);
         error.hint = Some("leave device out: the lease says which".into());
         return Err(error);
     }
-    let lease = attached.leases.use_lease(lease_id, id).map_err(|e| refused(&e))?;
+    let lease = using().map_err(|e| refused(&e))?;
     let terms = terms(policy);
     let wrong = match (lease.gpus().next(), terms.demand, terms.share) {
         (Some(n), GpuDemand::None, _) => Some(LeaseError::NotGranted { device: format!("GPU-{n}") }),

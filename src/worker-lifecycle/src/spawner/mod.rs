@@ -38,6 +38,9 @@ type Result<T> = std::result::Result<T, LifecycleError>;
 /// Most log lines that come with a failed start.
 const LOG_TAIL: usize = 20;
 
+/// How long a look at the GPUs and what follows from it may take.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// What a spawner works with.
 #[derive(Debug)]
 pub struct SpawnerOptions {
@@ -76,6 +79,8 @@ struct Attached {
     versions: Mutex<explain::Versions>,
     /// Places under policies that bound their number.
     seats: Arc<Mutex<warm::Seats>>,
+    /// How long a start waits for the memory of a worker that was stopped for it: as long as it may take, and a look more.
+    memory_back: Duration,
 }
 
 /// A worker that is off the list.
@@ -112,6 +117,7 @@ impl WorkerSpawner {
             deleted: Mutex::default(),
             versions: Mutex::default(),
             seats: Arc::default(),
+            memory_back: options.devices.as_ref().map_or(Duration::ZERO, |w| w.patience.memory_back + w.interval) + LOOK,
         };
         if let Some(watch) = options.devices.filter(|_| attached.leases.have_gpus()) {
             attached.leases.watch();

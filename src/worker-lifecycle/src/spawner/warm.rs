@@ -6,16 +6,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rbee_hive_policy::{IdlePlan, WorkerId};
+use rbee_hive_devices::WhenBusy;
+use rbee_hive_policy::{IdlePlan, Policy, WorkerId};
 use rbee_hive_sandbox::StoppedBy;
+use rbee_hive_sandbox::protocol::{FromLauncher, LaunchErrorKind, ToLauncher};
 use serde_json::json;
+use tokio::time::{Instant, sleep};
 
 use super::{Attached, Result, WorkerSpawner};
 use crate::channel::lock;
 use crate::events::About;
 use crate::idle::{Choice, Warm, choose};
 use crate::task::WorkerHandle;
-use crate::{ErrorKind, EventKind, LifecycleError, WorkerState, WorkerView};
+use crate::{ErrorKind, EventKind, LifecycleError, SpawnParams, WorkerState, WorkerView};
+
+/// How often it is looked whether a lease has its memory back.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Who has a place without being seen as a worker, and who is seen without having one.
 #[derive(Debug, Default)]
@@ -31,43 +37,71 @@ pub(super) struct Seats {
 pub(super) struct Seat {
     seats: Arc<Mutex<Seats>>,
     id: String,
-    /// Who went for it.
-    evicted: Option<String>,
+    /// Who is to go for it.
+    leaver: Option<WorkerHandle>,
+}
+
+impl Seat {
+    /// Who is to go for it.
+    pub(super) fn leaver(&self) -> Option<&WorkerHandle> {
+        self.leaver.as_ref()
+    }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut seats = lock(&self.seats);
         seats.taken.remove(&self.id);
-        if let Some(evicted) = &self.evicted {
-            seats.leaving.remove(evicted);
+        if let Some(leaver) = &self.leaver {
+            seats.leaving.remove(leaver.id.as_str());
         }
     }
 }
 
 impl WorkerSpawner {
-    /// Takes a place for `id` under a policy; where all are taken the idle worker that was used last the longest ago is stopped for it.
+    /// Takes a place for `id` under a policy; where all are taken the idle worker that was used last the longest ago is to go for it. It is
+    /// left alone by others from now on, and stopped only when nothing else stands in the way of the new one: see [`Self::make_room`].
     ///
-    /// Errors: `at_capacity` where none is idle, or the one that was chosen does not end.
-    pub(super) async fn take_seat(&self, attached: &Attached, id: &WorkerId, (policy, idle): (&str, IdlePlan)) -> Result<Option<Seat>> {
+    /// Errors: `at_capacity` where none is idle.
+    pub(super) fn take_seat(&self, attached: &Attached, id: &WorkerId, (policy, idle): (&str, IdlePlan)) -> Result<Option<Seat>> {
         let Some(most) = idle.max_warm.and_then(|n| usize::try_from(n).ok()) else { return Ok(None) };
         let after = Duration::from_millis(idle.after_ms.unwrap_or(u64::MAX));
-        let (seat, evicted) = {
-            let mut seats = lock(&attached.seats);
-            let evicted = match choose(self.warm(&seats, policy, after), most) {
-                Choice::Room => None,
-                Choice::Evict(Some(handle)) => Some(handle),
-                Choice::Evict(None) | Choice::Full => return Err(full(policy, most)),
-            };
-            seats.taken.insert(id.to_string(), policy.to_owned());
-            let leaving = evicted.as_ref().map(|handle| handle.id.to_string());
-            seats.leaving.extend(leaving.clone());
-            (Seat { seats: Arc::clone(&attached.seats), id: id.to_string(), evicted: leaving }, evicted)
+        let mut seats = lock(&attached.seats);
+        let leaver = match choose(self.warm(&seats, policy, after), most) {
+            Choice::Room => None,
+            Choice::Evict(Some(handle)) => Some(handle),
+            Choice::Evict(None) | Choice::Full => return Err(full(policy, most)),
         };
-        if let Some(handle) = evicted {
-            self.evict(attached, &handle, id).await?;
+        seats.taken.insert(id.to_string(), policy.to_owned());
+        seats.leaving.extend(leaver.as_ref().map(|handle| handle.id.to_string()));
+        Ok(Some(Seat { seats: Arc::clone(&attached.seats), id: id.to_string(), leaver }))
+    }
+
+    /// Stops an idle worker for a start that would be refused for no other reason. What that one had of a lease may take its time to come
+    /// back: the start waits for it, as long as memory may take.
+    ///
+    /// Errors: what the start would be refused for; then nobody was stopped. `at_capacity` where the worker does not end.
+    pub(super) async fn make_room(
+        &self,
+        attached: &Attached,
+        (id, params, policy): (&WorkerId, &SpawnParams, &Policy),
+        leaver: &WorkerHandle,
+    ) -> Result<SpawnParams> {
+        Self::check_devices(attached, (id, params, policy), &leaver.id)?;
+        attached.check_files(params).await?;
+        self.evict(attached, leaver, id).await?;
+        if let Some(lease_id) = &params.lease_id {
+            let deadline = Instant::now() + attached.memory_back;
+            while attached.leases.is_releasing(lease_id) && Instant::now() < deadline {
+                sleep(AGAIN).await;
+            }
+            return Ok(params.clone());
         }
-        Ok(Some(seat))
+        let device = match params.device.on_busy() {
+            Some(WhenBusy::Refuse) => params.device.clone().when_busy(WhenBusy::Queue { timeout: Some(attached.memory_back) }),
+            _ => params.device.clone(),
+        };
+        Ok(SpawnParams { device, ..params.clone() })
     }
 
     /// Workers of a policy that are up, and those to be; the latter are nobody's to stop.
@@ -87,6 +121,18 @@ impl WorkerSpawner {
             let text = format!("worker {} was to make room for {newcomer} and does not end: {error}", handle.id);
             LifecycleError { hint: error.hint.clone(), ..LifecycleError::new(ErrorKind::AtCapacity, text) }
         })
+    }
+}
+
+impl Attached {
+    /// Whether the launcher would find the policy's binary and the model.
+    async fn check_files(&self, params: &SpawnParams) -> Result<()> {
+        let (policy, model) = (params.policy.clone(), params.model.clone());
+        match self.tools.launcher.ask(|seq| ToLauncher::Find { seq, policy, model }, &[]).await? {
+            // A total may well have room when somebody has gone.
+            (FromLauncher::Refused { error, .. }, _) if error.kind != LaunchErrorKind::AtCapacity => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -35,11 +35,11 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// Keeps spawns waiting for their answer until the gate is opened.
-    pub(super) fn close_gate(&self) {
+    pub(crate) fn close_gate(&self) {
         *self.closed.lock().unwrap() = true;
     }
 
-    pub(super) fn open_gate(&self) {
+    pub(crate) fn open_gate(&self) {
         *self.closed.lock().unwrap() = false;
         self.opened.notify_all();
     }
@@ -82,6 +82,10 @@ impl Launcher {
                     None => FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::UnknownPolicy) },
                 },
                 ToLauncher::PolicyJudge { seq, .. } => FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::UnknownPolicy) },
+                ToLauncher::Find { seq, model, .. } if model == "refused" => {
+                    FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::ModelNotFound) }
+                }
+                ToLauncher::Find { seq, .. } => FromLauncher::Done { seq },
                 ToLauncher::Forget { seq, .. } => {
                     self.seen.forgotten.fetch_add(1, Ordering::SeqCst);
                     FromLauncher::Done { seq }
@@ -129,6 +133,8 @@ impl Launcher {
         let Command::Worker { model: act, .. } = &request.command else { return None };
         match act.as_str() {
             "refused" => return Some(FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::ModelNotFound) }),
+            // No answer to this question: whether there is an init can't be known from it.
+            "unclear" => return Some(FromLauncher::Done { seq }),
             "launcher-setup-fails" => return Some(FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::SetupFailed) }),
             _ => {}
         }
@@ -195,6 +201,10 @@ fn text(name: &str) -> Option<&'static str> {
         "naps" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"freeze\"\n",
         "shrinks" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"reclaim\"\n",
         "leaves" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\naction = \"stop\"\n",
+        // One at a time, on a GPU where there is one.
+        "one" => {
+            "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[devices]\ngpus = \"leased\"\n[idle]\nafter = \"1s\"\nmax_warm = 1\n"
+        }
         "two" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\nmax_warm = 2\n",
         "notify" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnotify = true\n",
         _ => return None,

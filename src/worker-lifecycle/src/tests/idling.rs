@@ -1,12 +1,13 @@
 //! What follows from idleness, over a cgroup whose CPU time stands still.
 
+use rbee_hive_devices::DeviceSpec;
 use rbee_hive_sandbox::{StoppedBy, Verdict};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
 use super::freezing::{answered, ask};
-use super::hive::{Hive, SOON, id};
-use crate::{ErrorKind, EventKind, Feed, Filter, WorkerState, WorkerView};
+use super::hive::{Hive, SOON, id, params};
+use crate::{ErrorKind, EventKind, Feed, Filter, LeaseLife, SpawnParams, WorkerState, WorkerView};
 
 /// The acts on idle workers, as they are told.
 async fn acts(hive: &Hive, wanted: usize) -> Vec<Value> {
@@ -84,5 +85,37 @@ async fn one_too_many_makes_the_least_recently_used_idle_one_go_or_is_refused() 
     let told = acts(&hive, 1).await;
     assert_eq!((&told[0]["action"], &told[0]["for"]), (&Value::from("evict"), &Value::from("new")));
     hive.stop("old", 0).await;
+    hive.stop("new", 0).await;
+}
+
+async fn until_idle(hive: &Hive, name: &str) {
+    let usage = || hive.spawner.registry().handle(name).unwrap().usage.idle_for().is_some_and(|t| t.as_millis() >= 1000);
+    super::hive::eventually("it is not idle", usage).await;
+}
+
+#[tokio::test]
+async fn nobody_is_stopped_for_a_start_that_is_refused_anyhow() {
+    let hive = Hive::with(2, "[[gpu]]\nindex = 0\nvendor = \"nvidia\"\n[[gpu]]\nindex = 1\nvendor = \"nvidia\"\n");
+    let engine = hive.spawner.lease_acquire("engine", DeviceSpec::Gpus(vec![1]), LeaseLife::default()).await.unwrap();
+    hive.spawn("old", "serve", "one").await.unwrap();
+    until_idle(&hive, "old").await;
+    let on = |device| SpawnParams { device, ..params("new", "serve", "one") };
+    let lease = |id: &str| SpawnParams { lease_id: Some(id.into()), ..params("new", "serve", "one") };
+    for (params, kind) in [
+        (on(DeviceSpec::Gpus(vec![99])), ErrorKind::NoSuchDevice),
+        (on(DeviceSpec::Gpus(vec![1])), ErrorKind::DeviceBusy),
+        (lease("lease:99"), ErrorKind::NotFound),
+        (SpawnParams { device: DeviceSpec::Gpus(vec![0]), ..lease(&engine.lease.lease_id) }, ErrorKind::InvalidParams),
+        (params("new", "refused", "one"), ErrorKind::ModelNotFound),
+    ] {
+        assert_eq!(hive.spawn_with(params).await.unwrap_err().kind, kind);
+        let old = hive.spawner.status(&id("old")).await.unwrap();
+        assert_eq!(old.state, WorkerState::Ready, "it was stopped for a start that got {kind:?}");
+    }
+    // Its GPU and its port are what the new one gets.
+    let held = hive.spawn("held", "hold", "held").await.unwrap();
+    let new = hive.spawn_with(on(DeviceSpec::Gpus(vec![0]))).await.unwrap();
+    assert_eq!((new.devices.as_slice(), held.port.is_some()), (["GPU-0".to_owned()].as_slice(), true));
+    hive.stop("held", 0).await;
     hive.stop("new", 0).await;
 }

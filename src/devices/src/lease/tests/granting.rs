@@ -197,3 +197,20 @@ fn a_gpu_that_strangers_use_is_only_for_who_names_it() {
     table.set_foreign(0, [].into());
     assert_eq!(got(table.acquire(&one, &free("a", json!("auto")))), ["GPU-0"]);
 }
+
+#[test]
+fn a_policy_that_asks_for_so_much_of_a_gpu_is_not_served_by_the_cpu() {
+    let none = Inventory { gpus: vec![], ..host(&[8]) };
+    let terms = Terms { vram_min: Some(12 << 30), ..Terms::exclusive(GpuDemand::Leased) };
+    let refused = LeaseTable::default().acquire(&none, &by("w", json!("auto"), terms)).unwrap_err();
+    assert!(matches!(refused, LeaseError::NoSuchSet { .. }) && refused.to_string().contains("with 12 GiB"), "{refused}");
+    assert_eq!(got(LeaseTable::default().acquire(&none, &by("w", json!("cpu"), terms))).len(), none.nodes.len(), "as asked");
+    let demands_nothing = Terms { demand: GpuDemand::None, ..terms };
+    assert!(LeaseTable::default().acquire(&none, &by("w", json!("auto"), demands_nothing)).is_ok());
+}
+
+#[test]
+fn a_share_that_no_gpu_has_is_named() {
+    let refused = LeaseTable::default().acquire(&host(&[8, 16]), &free("w", json!({"share": {"memory": "17GiB"}}))).unwrap_err();
+    assert!(refused.to_string().contains("with 17 GiB"), "{refused}");
+}
