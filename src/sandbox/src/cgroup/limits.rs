@@ -14,7 +14,7 @@ use rbee_hive_policy::{Enforce, LimitKey, LimitValue, Limits, NotInForce};
 
 use super::detect::Version;
 use super::error::CgroupError;
-use super::files::{CGROUP_LIMITS, CORE, files, home};
+use super::files::{CGROUP_LIMITS, CORE, files, holder, home};
 use super::interface::{expect, write_checked};
 use super::tree::Tree;
 use super::{named, values};
@@ -113,10 +113,10 @@ pub(super) fn write_init(tree: &Tree, path: &str) -> Result<(), CgroupError> {
     Ok(())
 }
 
-/// Writes one limit; `all`: what else is planned.
+/// Writes one limit to the leaf `path`, or to the group that holds it for the leaf; `all`: what else is planned.
 pub(super) fn write_one(tree: &Tree, path: &str, (key, value): (LimitKey, &LimitValue), all: &Limits) -> Result<(), CgroupError> {
     let Some(files) = files(key) else { return Ok(()) };
-    let Some((version, dir)) = home(tree, &files, path) else { return Ok(()) };
+    let Some((version, dir)) = home(tree, &files, holder(key, path)) else { return Ok(()) };
     let bad = |why: &str| CgroupError::Limit { setting: name(key), why: format!("{value:?} {why}") };
     let setter = Setter { version, dir: &dir };
     let number = || values::count_or_max(value).ok_or_else(|| bad("is neither a whole number nor \"max\""));

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::detect::Version;
 use super::error::CgroupError;
-use super::files::{CGROUP_LIMITS, files, home};
+use super::files::{CGROUP_LIMITS, files, holder, home};
 use super::tree::Tree;
 use super::{counters, interface, limits, named, values};
 use journal::Journal;
@@ -167,7 +167,7 @@ impl<'a> Run<'a> {
     }
 
     fn home(&self, key: LimitKey) -> Option<(Version, PathBuf)> {
-        home(self.tree, &files(key)?, &self.leaf)
+        home(self.tree, &files(key)?, holder(key, &self.leaf))
     }
 
     /// No burst is ever larger than its quota: it goes first and comes back last.
