@@ -10,7 +10,7 @@ use crate::protocol::CgroupFacts;
 
 use super::detect::Version;
 use super::files::{files, holder};
-use super::{interface, named, values};
+use super::{interface, named, protection, values};
 
 /// The directory of `leaf` in the v1 hierarchy of `controller`, or in the v2 tree where v1 does not have it; with whether it is v1.
 fn home(facts: &CgroupFacts, leaf: &str, controller: &str) -> Option<(PathBuf, bool)> {
@@ -32,6 +32,11 @@ pub(crate) fn read_limit(facts: &CgroupFacts, leaf: &str, key: LimitKey) -> Opti
     if key.is_named() {
         let file = (*of_key.names(version).first()?).to_owned();
         return Some(named::seen(key, version, &dir).map(|text| (file, text)).map_err(|e| e.to_string()));
+    }
+    if key == LimitKey::MemoryLow {
+        let (file, mount) = (*of_key.names(version).first()?, facts.mounts.get("unified")?);
+        let text = protection::least(Path::new(mount), &dir).map_err(|e| e.to_string());
+        return Some(text.map(|text| (file.to_owned(), text)));
     }
     // Without swap on the host there is no such file, and nothing to limit.
     if key == LimitKey::SwapMax && of_key.in_dir(version, &dir).is_empty() {

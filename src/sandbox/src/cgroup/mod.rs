@@ -23,6 +23,7 @@ mod limits;
 mod memory_events;
 mod named;
 mod pressure;
+mod protection;
 mod reader;
 mod removal;
 mod root;
@@ -35,6 +36,8 @@ mod values;
 mod pressure_tests;
 #[cfg(test)]
 mod privileged_tests;
+#[cfg(test)]
+mod protection_tests;
 #[cfg(test)]
 mod test_tree;
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::detect::Version;
 use super::error::CgroupError;
 use super::files::{CGROUP_LIMITS, files, holder, home};
 use super::tree::Tree;
-use super::{counters, interface, limits, named, values};
+use super::{counters, interface, limits, named, protection, values};
 use journal::Journal;
 
 /// How long reclaim may take, all of an update's together: the launcher does nothing else meanwhile.
@@ -207,8 +207,13 @@ impl<'a> Run<'a> {
         if let Some(beyond) = beyond(key, version, (&dir, value)) {
             return Err(beyond);
         }
+        if let Some(why) = limits::unprotected(self.tree, &self.leaf, (key, value)) {
+            return Err(Cause::NotEnforceable(why));
+        }
         if key.is_named() {
             self.journal.keep_named(key, version, &dir)?;
+        } else if key == LimitKey::MemoryLow {
+            protection::files(self.tree, &self.leaf).iter().try_for_each(|file| self.journal.keep(file))?;
         } else {
             files.in_dir(version, &dir).into_iter().try_for_each(|file| self.journal.keep(&dir.join(file)))?;
         }
