@@ -7,6 +7,8 @@
 //! ```
 //! Must never know: policies, who asked.
 
+#[cfg(test)]
+mod hold_tests;
 mod journal;
 mod memory;
 
