@@ -69,7 +69,8 @@ pub(super) fn write(tree: &Tree, path: &str, limits: &Limits) -> Result<Vec<NotI
     let mut notes = Vec::new();
     // In key order: memory_max comes before swap_max, as v1 demands.
     for (key, limit) in limits.iter().filter(|(key, _)| files(**key).is_some()) {
-        let refused = missing.get(key).cloned().or_else(|| alone(tree, *key, limits)).or_else(|| unprotected(tree, path, (*key, &limit.value)));
+        let refused =
+            missing.get(key).cloned().or_else(|| alone(tree, *key, limits)).or_else(|| unprotected(tree, path, (*key, &limit.value)));
         match (refused, limit.enforce) {
             (None, _) => write_one(tree, path, (*key, &limit.value), limits)?,
             (Some(why), Enforce::IfAvailable) => notes.push(NotInForce { setting: name(*key), why }),

@@ -84,7 +84,12 @@ pub(super) fn put(tree: &Tree, leaf: &str, bytes: u64) -> Result<(), CgroupError
     set(&v2.dir(leaf), bytes)?;
     set(&group, bytes)?;
     // The kernel keeps whole pages.
-    add_up(tree, before, low(&group).unwrap_or(bytes))
+    if let Err(e) = count(tree, before, low(&group).unwrap_or(bytes)) {
+        // What is not in the sum must not be taken out of it at the end.
+        let _ = set(&group, before);
+        return Err(e);
+    }
+    sum_up(tree)
 }
 
 /// Every file that [`put`] writes for this leaf, in its order.
@@ -97,7 +102,7 @@ pub(super) fn files(tree: &Tree, leaf: &str) -> Vec<PathBuf> {
 pub(super) fn give_back(tree: &Tree, id: &WorkerId) {
     let Some(group) = tree.v2().map(|v2| v2.dir(&tree.group(id))) else { return };
     let Some(before) = low(&group).filter(|bytes| *bytes > 0) else { return };
-    if let Err(e) = set(&group, 0).and_then(|()| add_up(tree, before, 0)) {
+    if let Err(e) = set(&group, 0).and_then(|()| count(tree, before, 0)).and_then(|()| sum_up(tree)) {
         tracing::warn!(worker = %id, error = %e, "the memory that it had protected is still counted");
     }
 }
@@ -105,7 +110,7 @@ pub(super) fn give_back(tree: &Tree, id: &WorkerId) {
 /// Makes the sums those of a tree without workers.
 pub(super) fn reset(tree: &Tree) {
     let Some(before) = above(tree).and_then(|above| low(&above.ours[0])) else { return };
-    if let Err(e) = add_up(tree, before, 0) {
+    if let Err(e) = count(tree, before, 0).and_then(|()| sum_up(tree)) {
         tracing::warn!(error = %e, "memory that an earlier hive had protected is still counted");
     }
 }
@@ -120,15 +125,18 @@ pub(super) fn leave(tree: &Tree) {
     }
 }
 
-/// Another amount in a worker's group, and so in all above it.
-fn add_up(tree: &Tree, before: u64, after: u64) -> Result<(), CgroupError> {
+/// Another amount in a worker's group, and so in the one of all workers. By the difference: there are thousands of them.
+fn count(tree: &Tree, before: u64, after: u64) -> Result<(), CgroupError> {
+    let Some(workers) = tree.v2().map(|v2| v2.dir(&tree.workers())) else { return Ok(()) };
+    let all = low(&workers).unwrap_or(0);
+    let sum = all.saturating_sub(before).saturating_add(after);
+    if sum == all { Ok(()) } else { set(&workers, sum) }
+}
+
+/// The sums above that.
+fn sum_up(tree: &Tree) -> Result<(), CgroupError> {
     let Some(above) = above(tree) else { return Ok(()) };
-    let [workers, root, parents @ ..] = above.ours.as_slice() else { return Ok(()) };
-    let all = low(workers).unwrap_or(0);
-    let sums = all.saturating_sub(before).saturating_add(after);
-    if sums != all {
-        set(workers, sums)?;
-    }
+    let [_, root, parents @ ..] = above.ours.as_slice() else { return Ok(()) };
     // This hive holds the lock on its root.
     sum(root)?;
     parents.iter().try_for_each(|dir| shared_sum(dir))

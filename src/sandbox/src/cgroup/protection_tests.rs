@@ -57,7 +57,9 @@ fn every_group_of_ours_protects_the_sum_of_what_is_in_it() {
     // As that of a hive, it needs the controller for its own workers.
     fs::write(other.join("cgroup.subtree_control"), "+memory").unwrap();
     std::mem::swap(&mut f.tree, &mut tree);
-    let at = |f: &Fixture| ["/mine/workers/w-a/worker", "/mine/workers/w-a", "/mine/workers", "/mine", ""].map(|p| low(f, &format!("{root}{p}")) / MIB);
+    let at = |f: &Fixture| {
+        ["/mine/workers/w-a/worker", "/mine/workers/w-a", "/mine/workers", "/mine", ""].map(|p| low(f, &format!("{root}{p}")) / MIB)
+    };
 
     let a = worker(&f.tree, "a", &protected(16 * MIB));
     assert_eq!(at(&f), [16, 16, 16, 16, 24]);
