@@ -81,10 +81,14 @@ pub struct HostFacts {
     pub host_mems: String,
     /// Bytes of memory; `None` where it is not known.
     pub memory: Option<u64>,
+    /// Bytes of swap, 0 without any; `None` where it is not known.
+    pub swap: Option<u64>,
     /// Block devices that limits name, with the number of the whole disk; those that the host lacks are not among them.
     pub block_devices: BTreeMap<String, String>,
     /// Sizes of huge pages, bytes.
     pub huge_pages: BTreeSet<u64>,
+    /// Bytes in all huge pages of a size, those that the kernel may make on demand included; a size that is missing is not known.
+    pub huge_page_pools: BTreeMap<u64, u64>,
     /// Regions of device memory.
     pub dmem_regions: BTreeSet<String>,
     /// Values of the variables that the policy passes on.

@@ -324,7 +324,11 @@ fn run_state_dir(pid: u32) -> anyhow::Result<PathBuf> {
 
 fn run_request(args: &RunArgs, pid: u32) -> anyhow::Result<WorkerRequest> {
     let utf8 = |word: &OsString| word.to_str().map(str::to_owned).with_context(|| format!("{word:?} is not UTF-8"));
-    let limits = args.limits.iter().map(|l| LimitKey::parse_assignment(l)).collect::<Result<_, _>>()?;
+    let mut limits = BTreeMap::new();
+    for limit in &args.limits {
+        let (key, value) = LimitKey::parse_assignment(limit)?;
+        anyhow::ensure!(limits.insert(key, value).is_none(), "the limit {} is given twice", key.name());
+    }
     let spec = args.device.as_deref().map_or(Ok(DeviceSpec::AnyCpu), DeviceSpec::parse_text)?;
     // The launcher decides; this only turns a spelling into names.
     let demand = if spec == DeviceSpec::Auto { GpuDemand::None } else { GpuDemand::Leased };

@@ -10,6 +10,7 @@ mod config;
 mod hive;
 mod http;
 mod jobs;
+mod json;
 mod launch;
 mod learn;
 mod logging;

@@ -12,7 +12,7 @@ use test_support::{Hive, HiveOptions, RpcError, eventually, http_get, require_ro
 
 const LIVE: &str = "[worker]\nbinary = \"mock-worker\"\n[verify]\ninterval = \"0\"\n\
     [limits]\nmemory_max = \"256MiB\"\nswap_max = { value = \"0\", enforce = \"if_available\" }\npids_max = 64\ncpus = 1.0\nopen_files = 256\n\
-    [request]\nmay_set = [\"args\", \"limits\"]\nmax = { memory_max = \"512MiB\", pids_max = 128, cpus = 2.0, open_files = 512 }\n";
+    [request]\nmay_set = [\"args\", \"limits\"]\nmax = { memory_max = \"512MiB\", pids_max = 128, cpus = 2.0, cpu_burst = \"20s\", open_files = 512 }\n";
 
 fn hive() -> Hive {
     Hive::start(HiveOptions::default().policy("live", LIVE))
@@ -290,8 +290,8 @@ fn every_new_limit_holds_or_is_listed_with_its_reason() {
 fn named_bounds_are_changed_and_taken_away_while_the_worker_runs() {
     require_root!();
     let Some(disk) = disk() else { skip!("a block device") };
-    let policy =
-        "[worker]\nbinary = \"mock-worker\"\n[verify]\ninterval = \"0\"\n[limits]\ncpus = 1.0\n[request]\nmay_set = [\"limits\"]\n";
+    let policy = "[worker]\nbinary = \"mock-worker\"\n[verify]\ninterval = \"0\"\n[limits]\ncpus = 1.0\n[request]\nmay_set = [\"limits\"]\n\
+        max = { cpu_burst = \"20ms\" }\n";
     let hive = Hive::start(HiveOptions::default().policy("open", policy));
     spawn(&hive, "w", "open");
     let first = update(&hive, "w", json!({"io_max": format!("{disk} rbps=10MiB wiops=100"), "cpu_burst": "20ms"}));

@@ -82,16 +82,31 @@ fn regions(text: &str, facts: &HostFacts) -> Result<RegionLimits, String> {
 /// What is asked for and is more than the whole host has.
 pub(super) fn check_size(key: LimitKey, value: &LimitValue, facts: &HostFacts) -> Result<(), Violation> {
     let cpus = facts.host_cpus.parse::<NumberList>().map(|list| list.0.len()).unwrap_or_default();
+    let more = |bytes: u64, there: u64, of: &str| format!("{} is more than this host has{of}, {}", show::size(bytes), show::size(there));
     let problem = match (key, value, facts.memory) {
         (LimitKey::MemoryMax | LimitKey::MemoryHigh | LimitKey::MemoryLow, LimitValue::Count(bytes), Some(memory)) if *bytes > memory => {
-            format!("{} is more than this host has, {}", show::size(*bytes), show::size(memory))
+            more(*bytes, memory, "")
         }
+        (LimitKey::SwapMax, LimitValue::Count(bytes), _) if facts.swap.is_some_and(|swap| *bytes > swap) => {
+            more(*bytes, facts.swap.unwrap_or_default(), " of swap")
+        }
+        (LimitKey::Hugetlb, LimitValue::Text(text), _) => match beyond_pools(text, facts) {
+            Some((size, bytes, pool)) => more(bytes, pool, &format!(" in huge pages of {}", show::size(size))),
+            None => return Ok(()),
+        },
         (LimitKey::Cpus, LimitValue::Decimal(asked), _) if cpus > 0 && *asked > cpus as f64 => {
             format!("{asked} is more than the CPUs of this host, {cpus}")
         }
         _ => return Ok(()),
     };
     Err(Violation::invalid(&at(key), problem))
+}
+
+/// The first bound that is more than all pages of its size: size, bound and what there is, bytes.
+fn beyond_pools(text: &str, facts: &HostFacts) -> Option<(u64, u64, u64)> {
+    let bounds = text.parse::<PageLimits>().ok()?.0;
+    let with_pool = bounds.into_iter().filter_map(|(size, bytes)| Some((size, bytes, *facts.huge_page_pools.get(&size)?)));
+    with_pool.into_iter().find(|(_, bytes, pool)| bytes > pool)
 }
 
 /// Lists name what the host has.
@@ -103,6 +118,19 @@ pub(super) fn check_lists(limits: &Limits, facts: &HostFacts) -> Result<(), Viol
         if !missing.is_empty() {
             let why = format!("this host has the {what} {there}, not {missing}");
             return Err(Violation::NotEnforceable { setting: key.name().into(), why });
+        }
+    }
+    Ok(())
+}
+
+/// Nobody is slowed down at more than is allowed, and no more than that can be protected.
+pub(super) fn check_memory(limits: &Limits) -> Result<(), Violation> {
+    let count = |key: LimitKey| limits.get(&key).and_then(|l| l.value.count());
+    let Some(max) = count(LimitKey::MemoryMax) else { return Ok(()) };
+    for key in [LimitKey::MemoryHigh, LimitKey::MemoryLow] {
+        if let Some(value) = count(key).filter(|value| *value > max) {
+            let text = format!("{} is above memory_max, {}: change both together", show::size(value), show::size(max));
+            return Err(Violation::invalid(&at(key), text));
         }
     }
     Ok(())

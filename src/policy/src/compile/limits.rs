@@ -15,7 +15,7 @@ pub(super) fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFact
     pin(&mut limits, LimitKey::Cpuset, facts.cpuset.as_deref())?;
     pin(&mut limits, LimitKey::Mems, facts.mems.as_deref())?;
     for (key, why) in &facts.unenforceable {
-        match limits.get(key).map(|l| (l.enforce, l.value.is_max())) {
+        match limits.get(key).map(|l| (l.enforce, key.asks_nothing(&l.value))) {
             // "No limit" holds everywhere.
             None | Some((_, true)) => drop(limits.remove(key)),
             Some((Enforce::IfAvailable, _)) => {
@@ -31,6 +31,7 @@ pub(super) fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFact
         raise(&mut limits, &mut notes, key, facts)?;
     }
     host::check_burst(&limits)?;
+    host::check_memory(&limits)?;
     Ok((limits, notes))
 }
 
@@ -78,8 +79,9 @@ fn narrow(policy: &Policy, facts: &HostFacts, key: LimitKey, asked: &LimitValue)
         (Some(max), Some(own)) if own.within(&max) => max,
         (Some(max), None) => max,
         (_, Some(own)) => own,
-        // What a process inherits is what the policy leaves in force; with no entry of its own it is no leave to raise it.
-        (None, None) => facts.hard_limits.get(&key).map_or_else(LimitValue::max, |hard| LimitValue::Count(*hard)),
+        // What a process inherits, or the kernel gives everybody, is what the policy leaves in force; with no entry of its own it is no leave
+        // to raise it.
+        (None, None) => facts.hard_limits.get(&key).map_or_else(|| key.unset(), |hard| LimitValue::Count(*hard)),
     };
     // Of a process, "max" means all that is inherited.
     if asked.within(&allowed) || (asked.is_max() && LimitKey::OF_A_PROCESS.contains(&key) && !policy.limits.contains_key(&key)) {

@@ -28,7 +28,7 @@ pub fn update(policy: &Policy, plan: &SandboxPlan, asked: &BTreeMap<LimitKey, Li
             ));
         }
         if let Some(why) = facts.unenforceable.get(key) {
-            if !limit.value.is_max() {
+            if !key.asks_nothing(&limit.value) {
                 return Err(Violation::NotEnforceable { setting: key.name().into(), why: why.clone() });
             }
             // "No limit" holds everywhere, and there was none.
@@ -53,5 +53,6 @@ pub fn update(policy: &Policy, plan: &SandboxPlan, asked: &BTreeMap<LimitKey, Li
     }
     all.extend(changed);
     host::check_burst(&all)?;
+    host::check_memory(&all)?;
     Ok(all)
 }

@@ -18,7 +18,7 @@ pub enum LimitKey {
     MemoryMax,
     /// Throttling threshold, bytes (`memory.high`, v2 only).
     MemoryHigh,
-    /// Memory protected from reclaim, bytes (`memory.low`, v2 only).
+    /// Memory protected from reclaim, bytes, 0 is none (`memory.low`, v2 only).
     MemoryLow,
     /// Swap on top of memory, bytes (`memory.swap.max`; v1: memsw minus memory).
     SwapMax,
@@ -183,6 +183,20 @@ impl LimitKey {
     /// Whether it bounds several things by name, which only the host knows.
     pub fn is_named(self) -> bool {
         matches!(self.kind(), Kind::Blocks | Kind::Pages | Kind::Regions)
+    }
+
+    /// Whether `value` asks for nothing that a host without this limit lacks: no bound, or none of what it would give.
+    pub fn asks_nothing(self, value: &LimitValue) -> bool {
+        value.is_max() || (matches!(self, Self::MemoryLow | Self::CpuBurst) && *value == LimitValue::Count(0))
+    }
+
+    /// What the kernel has where nothing is set and more would be a gain: a request can't ask for more of its own accord.
+    pub(crate) fn unset(self) -> LimitValue {
+        match self {
+            Self::CpuWeight | Self::IoWeight => LimitValue::Count(100),
+            Self::CpuBurst | Self::MemoryLow => LimitValue::Count(0),
+            _ => LimitValue::max(),
+        }
     }
 
     fn kind(self) -> Kind {

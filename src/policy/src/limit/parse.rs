@@ -8,6 +8,9 @@ use crate::units::{NumberList, parse_duration_ms, parse_size};
 /// What as many CPUs as the kernel knows have in the longest period.
 const MAX_BURST_US: u64 = 8192 * 1_000_000;
 
+/// PID_MAX_LIMIT of a 64-bit kernel (include/linux/threads.h): `pids.max` takes no more, but for "max".
+const MAX_PIDS: u64 = 4 << 20;
+
 /// A limit's value that means nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key}{}{problem}", if problem.starts_with(char::is_alphabetic) { " " } else { ": " })]
@@ -101,9 +104,11 @@ impl LimitKey {
             (Self::CpuWeight | Self::IoWeight, 1..=10_000) => Ok(value),
             (Self::CpuWeight | Self::IoWeight, _) => Err(self.invalid("is between 1 and 10000")),
             (Self::CpuBurst, _) if value > MAX_BURST_US => Err(self.invalid("is at most 8192s, what 8192 CPUs have in a second")),
+            (Self::PidsMax, _) if value > MAX_PIDS => Err(self.invalid(format!("is at most {MAX_PIDS}, as many as the kernel can number"))),
             (Self::CgroupDescendants | Self::CgroupDepth, _) if value > i32::MAX as u64 => Err(self.invalid("is at most 2147483647")),
             // None at all is a bound, too.
             (Self::CpuBurst | Self::CgroupDescendants | Self::CgroupDepth, _) => Ok(value),
+            (Self::MemoryLow, _) => Ok(value),
             (Self::SwapMax | Self::CoreSize | Self::LockedMemory | Self::MessageQueues | Self::PendingSignals, _) => Ok(value),
             (_, 0) => Err(self.invalid("must not be 0")),
             _ => Ok(value),
@@ -111,7 +116,9 @@ impl LimitKey {
     }
 
     fn may_be_max(self) -> bool {
-        !matches!(self.kind(), Kind::Switch | Kind::List | Kind::Micros) && !matches!(self, Self::CpuWeight | Self::IoWeight)
+        // Of protection "max" would be the most, and not "no limit".
+        let most = matches!(self, Self::CpuWeight | Self::IoWeight | Self::MemoryLow);
+        !most && !matches!(self.kind(), Kind::Switch | Kind::List | Kind::Micros)
     }
 
     /// Bounds by name, in their shortest form; with none left it is no limit.

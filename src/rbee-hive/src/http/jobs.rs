@@ -15,6 +15,7 @@ use serde_json::json;
 use super::router::App;
 use super::{answer, body};
 use crate::jobs::{Job, Operation, Progress, start};
+use crate::json;
 use crate::params::Refusal;
 
 /// Starts a job.
@@ -23,8 +24,8 @@ pub(super) async fn post(State(app): State<App>, request: Body) -> Response {
         Ok(bytes) => bytes,
         Err(response) => return *response,
     };
-    let started = serde_json::from_slice(&bytes)
-        .map_err(|e| Refusal::params("body", format!("is not JSON: {e}")))
+    let started = json::parse(&bytes)
+        .map_err(|e| Refusal::params("body", e.to_string()))
         .and_then(|body| Operation::parse(body, &app.state.id))
         .and_then(|operation| start(&app.state, operation));
     match started {

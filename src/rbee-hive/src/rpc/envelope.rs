@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::json::{self, JsonError};
+
 use super::error::{INVALID_REQUEST, PARSE, error_response};
 
 /// Most requests in one batch.
@@ -35,8 +37,10 @@ pub(crate) enum Item {
 /// Reads a body; the error is the response to it.
 pub(crate) fn parse(body: &[u8]) -> Result<Body, Value> {
     let refuse = |code, message: &str| Err(error_response(Value::Null, (code, message), None));
-    let Ok(value) = serde_json::from_slice::<Value>(body) else {
-        return refuse(PARSE, "parse error: the body is not JSON");
+    let value = match json::parse(body) {
+        Ok(value) => value,
+        Err(JsonError::Malformed(_)) => return refuse(PARSE, "parse error: the body is not JSON"),
+        Err(twice) => return refuse(INVALID_REQUEST, &format!("invalid request: {twice}")),
     };
     match value {
         Value::Array(list) if list.is_empty() => refuse(INVALID_REQUEST, "invalid request: the batch is empty"),
@@ -92,6 +96,14 @@ mod tests {
         for text in ["", "{", "{\"jsonrpc\": \"2.0\", \"method\": \"a\", \"par", "nope"] {
             assert_eq!(code(&parse(text.as_bytes()).unwrap_err()), -32700, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_name_that_is_given_twice_is_refused_wherever_it_stands() {
+        let body = br#"{"jsonrpc": "2.0", "id": 1, "method": "m", "params": {"limits": {"pids_max": 5, "pids_max": 50}}}"#;
+        let response = parse(body).unwrap_err();
+        assert_eq!(code(&response), -32600);
+        assert!(response["error"]["message"].as_str().unwrap().contains("\"pids_max\" is given twice"), "{response}");
     }
 
     #[test]

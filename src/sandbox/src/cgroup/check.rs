@@ -9,8 +9,8 @@ use rbee_hive_policy::{LimitKey, LimitValue, Limits};
 use crate::protocol::CgroupFacts;
 
 use super::detect::Version;
-use super::files::files;
-use super::{interface, named, values};
+use super::files::{files, holder};
+use super::{interface, named, protection, values};
 
 /// The directory of `leaf` in the v1 hierarchy of `controller`, or in the v2 tree where v1 does not have it; with whether it is v1.
 fn home(facts: &CgroupFacts, leaf: &str, controller: &str) -> Option<(PathBuf, bool)> {
@@ -27,11 +27,16 @@ fn home(facts: &CgroupFacts, leaf: &str, controller: &str) -> Option<(PathBuf, b
 pub(crate) fn read_limit(facts: &CgroupFacts, leaf: &str, key: LimitKey) -> Option<Result<(String, String), String>> {
     let of_key = files(key)?;
     // A v1 hierarchy has it, or the v2 tree.
-    let (dir, v1) = home(facts, leaf, of_key.v1_controller)?;
+    let (dir, v1) = home(facts, holder(key, leaf), of_key.v1_controller)?;
     let version = if v1 { Version::V1 } else { Version::V2 };
     if key.is_named() {
         let file = (*of_key.names(version).first()?).to_owned();
         return Some(named::seen(key, version, &dir).map(|text| (file, text)).map_err(|e| e.to_string()));
+    }
+    if key == LimitKey::MemoryLow {
+        let (file, mount) = (*of_key.names(version).first()?, facts.mounts.get("unified")?);
+        let text = protection::least(Path::new(mount), &dir).map_err(|e| e.to_string());
+        return Some(text.map(|text| (file.to_owned(), text)));
     }
     // Without swap on the host there is no such file, and nothing to limit.
     if key == LimitKey::SwapMax && of_key.in_dir(version, &dir).is_empty() {

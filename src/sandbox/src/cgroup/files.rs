@@ -104,6 +104,20 @@ pub(super) fn files(key: LimitKey) -> Option<Files> {
     })
 }
 
+/// The group that holds a limit of the worker whose leaf is `leaf`: the leaf itself. A weight is compared with those of the group's siblings
+/// (Documentation/admin-guide/cgroup-v2.rst, "Weights"), and the leaf's only sibling is its init's: a weight is the whole worker's group's.
+pub(super) fn holder(key: LimitKey, leaf: &str) -> &str {
+    match key {
+        LimitKey::CpuWeight | LimitKey::IoWeight => group_of(leaf),
+        _ => leaf,
+    }
+}
+
+/// `w-<id>`, which holds the leaf and that of its init.
+pub(super) fn group_of(leaf: &str) -> &str {
+    leaf.rsplit_once('/').map_or(leaf, |(group, _)| group)
+}
+
 /// Where a limit's files of the group `path` lie; `None` where no hierarchy has them.
 pub(super) fn home(tree: &Tree, files: &Files, path: &str) -> Option<(Version, PathBuf)> {
     if let Some(v1) = tree.v1(files.v1_controller) {

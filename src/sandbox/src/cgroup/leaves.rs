@@ -63,7 +63,8 @@ impl Leaves {
 }
 
 impl Tree {
-    /// Makes `w-<id>/{init,worker}` in every hierarchy, writes `limits` to `worker` and a small fixed limit to `init`, and lets `worker`
+    /// Makes `w-<id>/{init,worker}` in every hierarchy, writes `limits` to `worker` (weights to
+    /// `w-<id>`) and a small fixed limit to `init`, and lets `worker`
     /// use exactly `devices`. Leftovers of that name are killed and removed first.
     ///
     /// Errors: the step that failed; nothing of the new leaves is left then.

@@ -14,10 +14,10 @@ use rbee_hive_policy::{Enforce, LimitKey, LimitValue, Limits, NotInForce};
 
 use super::detect::Version;
 use super::error::CgroupError;
-use super::files::{CGROUP_LIMITS, CORE, files, home};
+use super::files::{CGROUP_LIMITS, CORE, files, holder, home};
 use super::interface::{expect, write_checked};
 use super::tree::Tree;
-use super::{named, values};
+use super::{named, protection, values};
 
 /// Limit of the init's own leaf, bytes.
 const INIT_MEMORY: u64 = 64 << 20;
@@ -56,6 +56,7 @@ pub(super) fn why_not(tree: &Tree, key: LimitKey) -> Option<String> {
         (true, LimitKey::IoWeight) if !tree.host_weighs_io => {
             Some("no disk of this host weighs its users: none had the scheduler bfq or io.cost.qos when the hive started".to_owned())
         }
+        (true, LimitKey::MemoryLow) => protection::why_not(tree),
         (true, _) => None,
     }
 }
@@ -68,7 +69,8 @@ pub(super) fn write(tree: &Tree, path: &str, limits: &Limits) -> Result<Vec<NotI
     let mut notes = Vec::new();
     // In key order: memory_max comes before swap_max, as v1 demands.
     for (key, limit) in limits.iter().filter(|(key, _)| files(**key).is_some()) {
-        let refused = missing.get(key).cloned().or_else(|| alone(tree, *key, limits));
+        let refused =
+            missing.get(key).cloned().or_else(|| alone(tree, *key, limits)).or_else(|| unprotected(tree, path, (*key, &limit.value)));
         match (refused, limit.enforce) {
             (None, _) => write_one(tree, path, (*key, &limit.value), limits)?,
             (Some(why), Enforce::IfAvailable) => notes.push(NotInForce { setting: name(*key), why }),
@@ -103,6 +105,12 @@ pub(super) fn alone(tree: &Tree, key: LimitKey, limits: &Limits) -> Option<Strin
         .then(|| "cgroup v1 limits memory and swap together, and memory_max is not set".to_owned())
 }
 
+/// Protection that the groups above ours don't have for it.
+pub(super) fn unprotected(tree: &Tree, leaf: &str, (key, value): (LimitKey, &LimitValue)) -> Option<String> {
+    let bytes = value.count().filter(|_| key == LimitKey::MemoryLow)?;
+    protection::too_much(tree, leaf, bytes)
+}
+
 /// The fixed limits of the init's leaf, as far as there are controllers for them.
 pub(super) fn write_init(tree: &Tree, path: &str) -> Result<(), CgroupError> {
     for (key, value) in [(LimitKey::MemoryMax, INIT_MEMORY), (LimitKey::PidsMax, INIT_PIDS)] {
@@ -113,10 +121,10 @@ pub(super) fn write_init(tree: &Tree, path: &str) -> Result<(), CgroupError> {
     Ok(())
 }
 
-/// Writes one limit; `all`: what else is planned.
+/// Writes one limit to the leaf `path`, or to the group that holds it for the leaf; `all`: what else is planned.
 pub(super) fn write_one(tree: &Tree, path: &str, (key, value): (LimitKey, &LimitValue), all: &Limits) -> Result<(), CgroupError> {
     let Some(files) = files(key) else { return Ok(()) };
-    let Some((version, dir)) = home(tree, &files, path) else { return Ok(()) };
+    let Some((version, dir)) = home(tree, &files, holder(key, path)) else { return Ok(()) };
     let bad = |why: &str| CgroupError::Limit { setting: name(key), why: format!("{value:?} {why}") };
     let setter = Setter { version, dir: &dir };
     let number = || values::count_or_max(value).ok_or_else(|| bad("is neither a whole number nor \"max\""));
@@ -124,7 +132,7 @@ pub(super) fn write_one(tree: &Tree, path: &str, (key, value): (LimitKey, &Limit
         LimitKey::MemoryMax => setter.memory(number()?),
         LimitKey::SwapMax => setter.swap(number()?, all.get(&LimitKey::MemoryMax).and_then(|l| l.value.count())),
         LimitKey::MemoryHigh => setter.bytes("memory.high", number()?),
-        LimitKey::MemoryLow => setter.bytes("memory.low", number()?),
+        LimitKey::MemoryLow => protection::put(tree, path, value.count().ok_or_else(|| bad("is no number of bytes"))?),
         LimitKey::OomGroup => match number()? {
             Some(n @ (0 | 1)) => setter.exact("memory.oom.group", &n.to_string()),
             _ => Err(bad("is neither 0 nor 1")),

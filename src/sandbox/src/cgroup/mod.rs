@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!  <mount>/<root>/hive                      the hive and its launcher
+//!                /workers/w-<id>            weights: what workers are weighed against one another by
 //!                /workers/w-<id>/init       a small fixed limit
-//!                /workers/w-<id>/worker     the policy's limits and device list
+//!                /workers/w-<id>/worker     the policy's other limits and device list
 //! ```
 //! [`Tree`] belongs to the launcher, [`WorkerLeaf`] (descriptors only) to a worker's init, [`read_resources`] and [`LeafReader`] to the hive.
 //! Must never know: policies, requests, what a worker means.
@@ -22,6 +23,7 @@ mod limits;
 mod memory_events;
 mod named;
 mod pressure;
+mod protection;
 mod reader;
 mod removal;
 mod root;
@@ -35,7 +37,11 @@ mod pressure_tests;
 #[cfg(test)]
 mod privileged_tests;
 #[cfg(test)]
+mod protection_tests;
+#[cfg(test)]
 mod test_tree;
+#[cfg(test)]
+mod weight_tests;
 
 pub use check::belongs;
 pub(crate) use check::{Membership, limit_holds, membership, read_device_list, read_limit};

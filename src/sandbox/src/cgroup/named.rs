@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rbee_hive_policy::{BlockLimits, IoBounds, LimitKey, LimitValue, PageLimits, RegionLimits};
 
@@ -119,17 +119,26 @@ pub(super) fn page_sizes(dir: &Path) -> BTreeSet<u64> {
     fs::read_dir(dir).into_iter().flatten().flatten().filter_map(name).collect()
 }
 
-fn page_file(version: Version, size: u64) -> String {
-    let end = if version == Version::V1 { "limit_in_bytes" } else { "max" };
-    format!("hugetlb.{}.{end}", values::page_size_name(size))
+/// The files that bound pages of one size: what is in use, and what is reserved, which takes pages from everybody before the first is touched
+/// (Documentation/admin-guide/cgroup-v1/hugetlb.rst, Linux 5.7).
+fn page_files(version: Version, dir: &Path, size: u64) -> Vec<PathBuf> {
+    let (name, end) = (values::page_size_name(size), if version == Version::V1 { "limit_in_bytes" } else { "max" });
+    let reserved = dir.join(format!("hugetlb.{name}.rsvd.{end}"));
+    let used = dir.join(format!("hugetlb.{name}.{end}"));
+    if reserved.exists() { vec![used, reserved] } else { vec![used] }
 }
 
 fn huge_pages(version: Version, dir: &Path) -> Result<PageLimits, CgroupError> {
     let mut limits = PageLimits::default();
     for size in page_sizes(dir) {
-        let text = read(&dir.join(page_file(version, size)))?;
-        // v1 shows "no limit" as the largest number that there is, rounded down to pages of this size.
-        if let Some(bytes) = text.trim().parse::<u64>().ok().filter(|n| *n < (i64::MAX as u64) - size) {
+        let mut bounds = Vec::new();
+        for file in page_files(version, dir, size) {
+            // v1 shows "no limit" as the largest number that there is, rounded down to pages of this size.
+            bounds.push(read(&file)?.trim().parse::<u64>().ok().filter(|n| *n < (i64::MAX as u64) - size));
+        }
+        // The weakest of them counts.
+        let all = bounds.into_iter().collect::<Option<Vec<u64>>>();
+        if let Some(bytes) = all.and_then(|all| all.into_iter().max()) {
             limits.0.insert(size, bytes);
         }
     }
@@ -138,11 +147,10 @@ fn huge_pages(version: Version, dir: &Path) -> Result<PageLimits, CgroupError> {
 
 fn put_huge_pages(version: Version, dir: &Path, wanted: &PageLimits) -> Result<(), CgroupError> {
     let now = huge_pages(version, dir)?;
-    let sizes: BTreeSet<&u64> = now.0.keys().chain(wanted.0.keys()).collect();
-    for size in sizes.into_iter().filter(|size| now.0.get(size) != wanted.0.get(size)) {
+    for size in page_sizes(dir).iter().filter(|size| now.0.get(size) != wanted.0.get(size)) {
         let none = if version == Version::V1 { "-1" } else { "max" };
         let text = wanted.0.get(size).map_or_else(|| none.to_owned(), u64::to_string);
-        write(&dir.join(page_file(version, *size)), &text)?;
+        page_files(version, dir, *size).iter().try_for_each(|file| write(file, &text))?;
     }
     Ok(())
 }
@@ -167,7 +175,8 @@ pub(super) fn beyond(key: LimitKey, version: Version, (dir, value): (&Path, &Lim
             let file = if version == Version::V1 { "usage_in_bytes" } else { "current" };
             parsed::<PageLimits>(text).ok()?.0.into_iter().find_map(|(size, bytes)| {
                 let name = values::page_size_name(size);
-                let used = read(&dir.join(format!("hugetlb.{name}.{file}"))).ok()?.trim().parse::<u64>().ok()?;
+                let count = |kind: &str| read(&dir.join(format!("hugetlb.{name}{kind}.{file}"))).ok()?.trim().parse::<u64>().ok();
+                let used = count("").max(count(".rsvd"))?;
                 (used > bytes).then_some((name, used, bytes))
             })
         }
@@ -215,6 +224,24 @@ mod tests {
         assert_eq!(seen(LimitKey::Hugetlb, Version::V1, t.path()).unwrap(), "");
         put_file(t.path(), "dmem.max", "drm/0000:03:00.0/vram0 max\ndrm/0000:04:00.0/vram0 8192\n");
         assert_eq!(seen(LimitKey::Dmem, Version::V2, t.path()).unwrap(), "drm/0000:04:00.0/vram0=8KiB");
+    }
+
+    #[test]
+    fn pages_that_are_reserved_are_bounded_like_those_in_use() {
+        for (version, files, current, none) in [
+            (Version::V2, ["hugetlb.2MB.max", "hugetlb.2MB.rsvd.max"], "hugetlb.2MB.rsvd.current", "max"),
+            (Version::V1, ["hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.rsvd.limit_in_bytes"], "hugetlb.2MB.rsvd.usage_in_bytes", "-1"),
+        ] {
+            let t = tempfile::tempdir().unwrap();
+            files.iter().for_each(|file| put_file(t.path(), file, "max"));
+            let value = LimitValue::Text("2MiB=4MiB".into());
+            put(LimitKey::Hugetlb, version, (t.path(), &value)).unwrap();
+            assert_eq!(files.map(|file| fs::read_to_string(t.path().join(file)).unwrap()), ["4194304", "4194304"]);
+            put_file(t.path(), files[1], none);
+            assert_eq!(seen(LimitKey::Hugetlb, version, t.path()).unwrap(), "", "one bound of two is none");
+            put_file(t.path(), current, "6291456\n");
+            assert_eq!(beyond(LimitKey::Hugetlb, version, (t.path(), &value)), Some(("2MB".into(), 6 << 20, 4 << 20)));
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::files;
 use super::interface;
 use super::leaf::{self, kill_group};
 use super::limits;
+use super::protection;
 use super::removal::{self, Removal};
 use super::root::{check_root, default_below, leave, lock, make_path};
 
@@ -33,7 +34,7 @@ pub struct Tree {
     pub(super) host_weighs_io: bool,
     lock: Option<OwnedFd>,
     origins: Vec<Option<PathBuf>>,
-    created_parents: Vec<PathBuf>,
+    pub(super) created_parents: Vec<PathBuf>,
     enabled: Vec<Enabled>,
     delegation_notes: Vec<String>,
 }
@@ -64,6 +65,7 @@ impl Tree {
         let ends = default_root.match_indices('/').map(|(at, _)| at).filter(|at| *at > 0);
         let parents: Vec<String> = ends.map(|at| format!("{base}{}", &default_root[..at])).collect();
         self.created_parents = self.layout.hierarchies.iter().flat_map(|h| parents.iter().map(|p| h.dir(p))).collect();
+        protection::reset(self);
     }
 
     /// [`open`](Self::open) in a known layout; `own` is the text of `/proc/self/cgroup`.
@@ -141,6 +143,7 @@ impl Tree {
             interface::write(&v2.dir(&format!("{}/hive/cgroup.procs", self.root)), "0")?;
         }
         self.settle();
+        protection::reset(self);
         Ok(())
     }
 
@@ -269,6 +272,7 @@ impl Tree {
 
     /// Removes a worker's leaves and group in every hierarchy, without waiting: `Busy` until its last process is gone.
     pub fn remove_leaves(&self, id: &WorkerId) -> Removal {
+        protection::give_back(self, id);
         removal::remove_everywhere(&self.layout.hierarchies, &self.group(id))
     }
 
@@ -300,6 +304,7 @@ impl Tree {
                 left.extend(removal::remove_one(&hierarchy.dir(&format!("{}{part}", self.root))));
             }
         }
+        protection::leave(self);
         while let Some(parent) = self.created_parents.pop() {
             // Another hive may have come to live there.
             let _ = fs::remove_dir(parent);

@@ -169,6 +169,8 @@ impl Launcher {
             hive_ports: self.hive_ports.clone(),
             unenforceable: self.tree.unenforceable(),
             memory: limits::memory(),
+            swap: limits::swap(),
+            huge_page_pools: limits::huge_page_pools(),
             block_devices: limits::block_devices(policy.limits.values().map(|l| &l.value).chain(policy.request.max.values())),
             huge_pages: self.tree.huge_pages(),
             dmem_regions: self.tree.dmem_regions(),

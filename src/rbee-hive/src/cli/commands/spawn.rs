@@ -56,7 +56,7 @@ enum Until {
 }
 
 impl SpawnArgs {
-    fn params(self) -> (SpawnParams, Asking) {
+    fn params(self) -> Result<(SpawnParams, Asking), CliError> {
         let params = SpawnParams {
             worker_id: self.id,
             model: self.model,
@@ -65,20 +65,20 @@ impl SpawnArgs {
             policy: self.policy,
             args: self.args,
             env: self.env.into_iter().collect(),
-            limits: self.limits.iter().map(|(key, value)| (key.clone(), values::limit(value))).collect(),
+            limits: values::limits(&self.limits)?,
             labels: self.labels.into_iter().collect(),
             wait: Some(match self.wait {
                 Until::Ready => SpawnWait::Ready,
                 Until::Started => SpawnWait::Started,
             }),
         };
-        (params, self.asking)
+        Ok((params, self.asking))
     }
 }
 
 /// Starts a worker. On a terminal a line shows how far it is.
 pub(crate) async fn spawn(args: SpawnArgs, output: &mut Output<'_>) -> Result<(), CliError> {
-    let (params, asking) = args.params();
+    let (params, asking) = args.params()?;
     let client = asking.connect.client().await?;
     let answer = match (params.wait, progress::Line::on_terminal()) {
         (Some(SpawnWait::Ready), Some(line)) => progress::spawn_and_watch(&client, params, &line).await?,
@@ -113,7 +113,7 @@ mod tests {
 
     fn sent(line: &[&str]) -> Value {
         let command = Command::try_parse_from(std::iter::once(&"spawn").chain(line)).unwrap();
-        serde_json::to_value(command.spawn.params().0).unwrap()
+        serde_json::to_value(command.spawn.params().unwrap().0).unwrap()
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! `update`
 
-use std::collections::BTreeMap;
-
 use clap::Args;
 use rbee_hive_api::Worker;
 use serde_json::{Value, json};
@@ -27,15 +25,15 @@ pub(crate) struct UpdateArgs {
 }
 
 impl UpdateArgs {
-    fn params(&self) -> Value {
-        let limits: BTreeMap<_, _> = self.limits.iter().map(|(key, value)| (key.clone(), values::limit(value))).collect();
-        json!({"worker_id": self.id, "limits": limits, "reclaim": self.reclaim})
+    fn params(&self) -> Result<Value, CliError> {
+        let limits = values::limits(&self.limits)?;
+        Ok(json!({"worker_id": self.id, "limits": limits, "reclaim": self.reclaim}))
     }
 }
 
 /// Changes limits of a running worker and shows all of them.
 pub(crate) async fn update(args: &UpdateArgs, output: &mut Output<'_>) -> Result<(), CliError> {
-    args.asking.show(("worker_update", args.params()), output, |worker: &Worker| render::limits(worker)).await
+    args.asking.show(("worker_update", args.params()?), output, |worker: &Worker| render::limits(worker)).await
 }
 
 #[cfg(test)]
@@ -54,7 +52,7 @@ mod tests {
     fn options_become_the_methods_parameters() {
         let line = ["update", "w1", "--limit", "memory_max=1GiB", "--limit", "io_max=8:0 rbps=1MiB", "--reclaim"];
         let want = json!({"worker_id": "w1", "limits": {"memory_max": "1GiB", "io_max": "8:0 rbps=1MiB"}, "reclaim": true});
-        assert_eq!(Command::try_parse_from(line).unwrap().update.params(), want);
+        assert_eq!(Command::try_parse_from(line).unwrap().update.params().unwrap(), want);
         assert!(Command::try_parse_from(["update", "w1"]).is_err(), "nothing is asked for");
     }
 }

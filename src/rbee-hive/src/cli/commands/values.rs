@@ -1,6 +1,10 @@
 //! Values on the command line that become JSON.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
+
+use crate::cli::error::CliError;
 
 /// A text that is no pair.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,8 +19,21 @@ pub(super) fn pair(text: &str) -> Result<(String, String), NoPair> {
     }
 }
 
+/// Limits by name, each once.
+///
+/// Errors: `Usage`.
+pub(super) fn limits(pairs: &[(String, String)]) -> Result<BTreeMap<String, Value>, CliError> {
+    let mut limits = BTreeMap::new();
+    for (key, value) in pairs {
+        if limits.insert(key.clone(), limit(value)).is_some() {
+            return Err(CliError::Usage(format!("--limit {key} is given twice")));
+        }
+    }
+    Ok(limits)
+}
+
 /// A limit's value: a number where it is one, else the text with its unit. Which limits there are is the hive's to say.
-pub(super) fn limit(text: &str) -> Value {
+fn limit(text: &str) -> Value {
     let text = text.trim();
     if let Ok(whole) = text.parse::<u64>() {
         return json!(whole);
@@ -57,6 +74,14 @@ mod tests {
         for text in ["64MiB", "max", "0-3,8", "-1x", "inf"] {
             assert_eq!(limit(text), json!(text));
         }
+    }
+
+    #[test]
+    fn a_limit_is_given_once() {
+        let pairs = |keys: &[&str]| keys.iter().map(|key| ((*key).to_owned(), "1".to_owned())).collect::<Vec<_>>();
+        assert_eq!(limits(&pairs(&["cpus", "pids_max"])).unwrap().len(), 2);
+        let refused = limits(&pairs(&["pids_max", "cpus", "pids_max"])).unwrap_err();
+        assert!(matches!(refused, CliError::Usage(text) if text == "--limit pids_max is given twice"));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Memory and swap. On v1 the bound of both together is never below the one of memory alone, which decides the order; on either a bound
 //! below the present use is refused, or the kernel reclaims first.
 //!
-//! v2 would kill where `memory.max` is written below what can't be reclaimed (mem_cgroup_resize in mm/memcontrol.c): `memory.high`, which
-//! kills nobody, brings the use down before.
+//! v2 would kill where `memory.max` is written below what can't be reclaimed (memory_max_write in mm/memcontrol.c): `memory.high`, which
+//! kills nobody, brings the use down before, and holds it there during the write.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -62,6 +62,29 @@ fn order(old: Pair, new: Pair) -> Vec<Step> {
         Step::Both => old.both != new.both,
     };
     steps.into_iter().filter(differs).collect()
+}
+
+/// The order on v2, where swap has a bound of its own: what is to go there must fit when memory is lowered, so more room comes first and less
+/// of it last.
+fn order_v2(old: Option<u64>, new: Option<u64>) -> [LimitKey; 3] {
+    let raises = match (old, new) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(old), Some(new)) => new >= old,
+    };
+    match raises {
+        true => [LimitKey::SwapMax, LimitKey::MemoryMax, LimitKey::MemoryHigh],
+        false => [LimitKey::MemoryMax, LimitKey::MemoryHigh, LimitKey::SwapMax],
+    }
+}
+
+/// The file of a bound on v2, and the one that tells what is used of it.
+fn files_v2(key: LimitKey) -> (&'static str, &'static str) {
+    match key {
+        LimitKey::SwapMax => ("memory.swap.max", "memory.swap.current"),
+        LimitKey::MemoryHigh => ("memory.high", "memory.current"),
+        _ => ("memory.max", "memory.current"),
+    }
 }
 
 /// A bound with the file that tells what is used of it.
@@ -126,12 +149,10 @@ impl Run<'_> {
 
     fn memory_v2(&mut self, dir: &Path) -> Result<(), Failed> {
         let high = dir.join("memory.high");
-        for (key, file, usage) in [
-            (LimitKey::MemoryMax, "memory.max", "memory.current"),
-            (LimitKey::MemoryHigh, "memory.high", "memory.current"),
-            (LimitKey::SwapMax, "memory.swap.max", "memory.swap.current"),
-        ] {
+        let swap = |limits: &Limits| limits.get(&LimitKey::SwapMax).and_then(|l| l.value.count());
+        for key in order_v2(swap(self.change.old), swap(self.change.new)) {
             let Some(value) = self.differs(key).cloned() else { continue };
+            let (file, usage) = files_v2(key);
             let bound = Bound { key, file: dir.join(file), usage: dir.join(usage), target: value.count() };
             if !bound.file.exists() {
                 continue;
@@ -139,8 +160,11 @@ impl Run<'_> {
             let failed = |cause: Cause| (key, cause);
             self.lower(&bound, &high).map_err(failed)?;
             self.journal.keep(&bound.file).map_err(|e| failed(e.into()))?;
+            if key == LimitKey::MemoryMax {
+                self.hold(&bound, &high).map_err(failed)?;
+            }
             limits::write_one(self.tree, &self.leaf, (key, &value), self.change.new).map_err(|e| failed(e.into()))?;
-            // What has brought the use down is no limit of the worker's.
+            // What has held the use down is no limit of the worker's.
             if key == LimitKey::MemoryMax
                 && let Some(text) = self.journal.first(&high)
             {
@@ -148,6 +172,23 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Keeps the use from growing above a lower maximum before that is written, which would kill for it.
+    fn hold(&mut self, bound: &Bound, high: &Path) -> Result<(), Cause> {
+        let (Some(target), true) = (bound.target, high.exists()) else { return Ok(()) };
+        let count = |text: &str| text.trim().parse::<u64>().unwrap_or(u64::MAX);
+        if target >= count(self.journal.first(&bound.file).unwrap_or_default()) {
+            return Ok(());
+        }
+        if target < count(&read(high)?) {
+            self.journal.keep(high)?;
+            write_once(high, &target.to_string())?;
+        }
+        match used(bound)? {
+            grown if grown > target => Err(Cause::BelowUse { of: None, used: grown, reclaimed: None }),
+            _ => Ok(()),
+        }
     }
 
     /// Makes room for a bound that is below the present use, by writing lower and lower values to `squeezed`.
@@ -227,6 +268,17 @@ mod tests {
         assert_eq!(order(Pair::default(), pair(64, 0)), [Step::Memory, Step::Both]);
     }
 
+    #[test]
+    fn on_v2_more_swap_comes_first_and_less_of_it_last() {
+        let at = |old, new| order_v2(old, new).iter().position(|key| *key == LimitKey::SwapMax);
+        for (old, new) in [(Some(0), Some(64)), (Some(64), None), (Some(64), Some(64))] {
+            assert_eq!(at(old, new), Some(0), "{old:?} {new:?}");
+        }
+        for (old, new) in [(Some(64), Some(0)), (None, Some(64))] {
+            assert_eq!(at(old, new), Some(2), "{old:?} {new:?}");
+        }
+    }
+
     fn pairs() -> impl Strategy<Value = Pair> {
         (proptest::option::of(0u64..100), proptest::option::of(0u64..100))
             .prop_map(|(memory, swap)| Pair { memory, both: memory.zip(swap).map(|(memory, swap)| memory + swap) })
@@ -237,6 +289,14 @@ mod tests {
         fn from_any_limits_to_any_others_every_write_is_one_that_the_kernel_takes(old in pairs(), new in pairs()) {
             prop_assert!(holds(old, new), "{old:?} {new:?} {:?}", order(old, new));
             prop_assert!(holds(new, old), "and back");
+        }
+
+        #[test]
+        fn on_v2_memory_is_lowered_while_there_is_as_much_swap_as_ever(old in proptest::option::of(0u64..100), new in proptest::option::of(0u64..100)) {
+            let order = order_v2(old, new);
+            let at = |key| order.iter().position(|k| *k == key);
+            let there = if at(LimitKey::SwapMax) < at(LimitKey::MemoryMax) { new } else { old };
+            prop_assert_eq!(there.unwrap_or(MAX), old.unwrap_or(MAX).max(new.unwrap_or(MAX)));
         }
     }
 }

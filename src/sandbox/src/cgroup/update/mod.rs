@@ -7,6 +7,8 @@
 //! ```
 //! Must never know: policies, who asked.
 
+#[cfg(test)]
+mod hold_tests;
 mod journal;
 mod memory;
 
@@ -18,9 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use super::detect::Version;
 use super::error::CgroupError;
-use super::files::{CGROUP_LIMITS, files, home};
+use super::files::{CGROUP_LIMITS, files, holder, home};
 use super::tree::Tree;
-use super::{counters, interface, limits, named, values};
+use super::{counters, interface, limits, named, protection, values};
 use journal::Journal;
 
 /// How long reclaim may take, all of an update's together: the launcher does nothing else meanwhile.
@@ -167,7 +169,7 @@ impl<'a> Run<'a> {
     }
 
     fn home(&self, key: LimitKey) -> Option<(Version, PathBuf)> {
-        home(self.tree, &files(key)?, &self.leaf)
+        home(self.tree, &files(key)?, holder(key, &self.leaf))
     }
 
     /// No burst is ever larger than its quota: it goes first and comes back last.
@@ -207,8 +209,13 @@ impl<'a> Run<'a> {
         if let Some(beyond) = beyond(key, version, (&dir, value)) {
             return Err(beyond);
         }
+        if let Some(why) = limits::unprotected(self.tree, &self.leaf, (key, value)) {
+            return Err(Cause::NotEnforceable(why));
+        }
         if key.is_named() {
             self.journal.keep_named(key, version, &dir)?;
+        } else if key == LimitKey::MemoryLow {
+            protection::files(self.tree, &self.leaf).iter().try_for_each(|file| self.journal.keep(file))?;
         } else {
             files.in_dir(version, &dir).into_iter().try_for_each(|file| self.journal.keep(&dir.join(file)))?;
         }

@@ -39,11 +39,32 @@ fn disk(number: &str, sys: &Path) -> Option<String> {
 
 /// Bytes of memory of this machine.
 pub(in crate::launcher) fn memory() -> Option<u64> {
-    total(&std::fs::read_to_string("/proc/meminfo").ok()?)
+    total(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")
 }
 
-fn total(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+/// Bytes of swap of this machine.
+pub(in crate::launcher) fn swap() -> Option<u64> {
+    total(&std::fs::read_to_string("/proc/meminfo").ok()?, "SwapTotal:")
+}
+
+/// Bytes in all huge pages of each size, and in those that the kernel may make on demand (Documentation/admin-guide/mm/hugetlbpage.rst).
+pub(in crate::launcher) fn huge_page_pools() -> BTreeMap<u64, u64> {
+    pools(Path::new("/sys/kernel/mm/hugepages"))
+}
+
+fn pools(directory: &Path) -> BTreeMap<u64, u64> {
+    let pool = |entry: std::fs::DirEntry| {
+        let count = |file: &str| std::fs::read_to_string(entry.path().join(file)).ok()?.trim().parse::<u64>().ok();
+        let name = entry.file_name();
+        let size = name.to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok()?.checked_mul(1024)?;
+        let pages = count("nr_hugepages")?.saturating_add(count("nr_overcommit_hugepages")?);
+        Some((size, pages.saturating_mul(size)))
+    };
+    std::fs::read_dir(directory).into_iter().flatten().flatten().filter_map(pool).collect()
+}
+
+fn total(meminfo: &str, name: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
@@ -74,6 +95,18 @@ mod tests {
     fn what_is_no_block_device_has_no_number() {
         assert_eq!(number_of(Path::new("/dev/null")), None);
         assert_eq!(number_of(Path::new("/dev/no-such-disk")), None);
-        assert_eq!(total("MemTotal:       24683656 kB\nMemFree: 1 kB\n"), Some(24_683_656 * 1024));
+    }
+
+    #[test]
+    fn what_there_is_of_memory_swap_and_huge_pages_is_counted() {
+        let meminfo = "MemTotal:       24683656 kB\nMemFree: 1 kB\nSwapTotal: 0 kB\n";
+        assert_eq!((total(meminfo, "MemTotal:"), total(meminfo, "SwapTotal:")), (Some(24_683_656 * 1024), Some(0)));
+        let t = tempfile::tempdir().unwrap();
+        let pool = t.path().join("hugepages-2048kB");
+        fs::create_dir(&pool).unwrap();
+        fs::write(pool.join("nr_hugepages"), "8\n").unwrap();
+        fs::write(pool.join("nr_overcommit_hugepages"), "2\n").unwrap();
+        fs::create_dir(t.path().join("hugepages-1048576kB")).unwrap();
+        assert_eq!(pools(t.path()), BTreeMap::from([(2 << 20, 20 << 20)]), "a size that says nothing is not known");
     }
 }

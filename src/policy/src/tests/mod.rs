@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod limits;
+
 fn parse(text: &str) -> Result<Policy, PolicyError> {
     Policy::parse("test", "test.toml", text, &|name| embedded::fragment(name).map(str::to_owned))
 }
