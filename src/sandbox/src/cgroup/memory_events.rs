@@ -1,8 +1,8 @@
 //! What a memory cgroup has counted of its want of memory: which limit was reached, and how many were killed.
 //!
 //! v2 counts in `memory.events` what happened in a group and below it, in `memory.events.local` what happened in the group itself. v1 has no
-//! such thing: `oom_kill` of `memory.oom_control` counts the group's own processes whoever's limit it was, `memory.failcnt` how often the
-//! group's own limit was reached, which for memory and swap together (with no swap: the same limit) Linux 6.16 no longer counts. There
+//! such thing: `oom_kill` of `memory.oom_control` counts the group's own processes whoever's limit it was (those of groups below it are added
+//! up here), `memory.failcnt` how often the group's own limit was reached, which for memory and swap together (with no swap: the same limit) Linux 6.16 no longer counts. There
 //! the highest use tells.
 
 use super::counters::{self, Home};
@@ -12,8 +12,10 @@ use crate::oom::OomBound;
 /// A leaf's counts. What is not counted here is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MemoryEvents {
-    /// Processes of the leaf (on v2: and below it) that were killed for want of memory.
+    /// Processes of the leaf and of groups below it that were killed for want of memory.
     pub(crate) kills: Option<u64>,
+    /// Of them those of groups below it, where these are counted by themselves (v1) and there are any.
+    pub(crate) kills_below: Option<u64>,
     /// Kills of a whole group.
     pub(crate) group_kills: Option<u64>,
     /// Times that nothing could be reclaimed at the leaf's own limit.
@@ -39,12 +41,21 @@ impl MemoryEvents {
         }
     }
 
+    /// With the kills that the leaf's own count does not have.
+    fn with_below(self, below: impl FnOnce() -> Option<u64>) -> Self {
+        let Some(own) = self.kills else { return self };
+        let kills_below = below();
+        Self { kills: Some(own.saturating_add(kills_below.unwrap_or(0))), kills_below, ..self }
+    }
+
     /// Who ran out, as far as counts tell; `None` where nothing was killed, or nothing tells.
     pub(crate) fn bound(&self) -> Option<OomBound> {
         self.kills.filter(|kills| *kills > 0)?;
         match (self.own_ooms, self.all_ooms, self.at_limit) {
             (Some(1..), ..) | (None, _, Some(true)) => Some(OomBound::Worker),
             (Some(0), Some(1..), _) => Some(OomBound::Nested),
+            // It may as well have been a limit of a group below.
+            (None, _, Some(false)) if self.kills_below.is_some_and(|below| below > 0) => None,
             (Some(0), ..) | (None, _, Some(false)) => Some(OomBound::Host),
             (None, _, None) => None,
         }
@@ -54,7 +65,12 @@ impl MemoryEvents {
 impl WorkerLeaf {
     /// What the leaf has counted so far.
     pub(crate) fn memory_events(&self) -> MemoryEvents {
-        collect(&|home, file| self.read(home, file))
+        collect(&|home, file| self.read(home, file)).with_below(|| self.kills_below())
+    }
+
+    /// Kills alone, at less cost.
+    pub(crate) fn oom_kills(&self) -> Option<u64> {
+        kills(&|home, file| self.read(home, file)).with_below(|| self.kills_below()).kills
     }
 
     /// Bytes that the leaf has in use.
@@ -71,6 +87,12 @@ impl WorkerLeaf {
     }
 }
 
+/// The leaf's own kills, and nothing else.
+fn kills(read: &dyn Fn(Home, &str) -> Option<String>) -> MemoryEvents {
+    let text = read(Home::V1("memory"), "memory.oom_control").or_else(|| read(Home::V2, "memory.events"));
+    MemoryEvents { kills: text.and_then(|text| counters::keyed(&text, "oom_kill")), ..MemoryEvents::default() }
+}
+
 fn collect(read: &dyn Fn(Home, &str) -> Option<String>) -> MemoryEvents {
     if let Some(control) = read(Home::V1("memory"), "memory.oom_control") {
         let at_limit = v1_at_limit(&|file| read(Home::V1("memory"), file).and_then(|text| counters::count(&text)));
@@ -80,6 +102,7 @@ fn collect(read: &dyn Fn(Home, &str) -> Option<String>) -> MemoryEvents {
     let own = read(Home::V2, "memory.events.local").unwrap_or_default();
     MemoryEvents {
         kills: counters::keyed(&all, "oom_kill"),
+        kills_below: None,
         group_kills: counters::keyed(&all, "oom_group_kill"),
         own_ooms: counters::keyed(&own, "oom"),
         all_ooms: counters::keyed(&all, "oom"),
@@ -150,5 +173,9 @@ mod tests {
         let uncounted = v1(&[NEVER, LIMIT, ("memory.max_usage_in_bytes", "67104768\n")]);
         assert_eq!(uncounted.bound(), Some(OomBound::Worker), "with no swap to have, the limit that is reached is not counted");
         assert_eq!((v1(&[]).bound(), v1(&[]).kills), (None, Some(1)));
+        let nested = host.with_below(|| Some(2));
+        assert_eq!((nested.kills, nested.bound()), (Some(3), None), "a limit below may have been reached, or the host's memory used up");
+        assert_eq!(own.with_below(|| Some(2)).bound(), Some(OomBound::Worker));
+        assert_eq!((MemoryEvents::default().with_below(|| Some(2)).kills, host.with_below(|| None)), (None, host));
     }
 }

@@ -21,6 +21,7 @@ mod leaves;
 mod limits;
 mod memory_events;
 mod named;
+mod nested;
 mod pressure;
 mod reader;
 mod removal;

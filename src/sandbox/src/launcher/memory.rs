@@ -6,15 +6,15 @@ use caps::{CapSet, Capability};
 use rbee_hive_policy::SandboxPlan;
 
 use super::serve::Launcher;
-use crate::cgroup::{CgroupError, Tree};
+use crate::cgroup::{CgroupError, Leaves, Tree};
 use crate::init::OomContext;
 use crate::oom::KernelLog;
 use crate::protocol::{HostFeature, LaunchError, LaunchErrorKind};
 
 impl Launcher {
     /// Opens it for a worker whose leaf has its limits; what is not in force is added to the plan.
-    pub(super) fn oom_context(&self, plan: &mut SandboxPlan) -> Result<OomContext, LaunchError> {
-        let sources = self.tree.memory_sources(&plan.worker_id, plan).map_err(|e| match *e.source {
+    pub(super) fn oom_context(&self, plan: &mut SandboxPlan, leaves: &Leaves) -> Result<OomContext, LaunchError> {
+        let sources = self.tree.memory_sources(&plan.worker_id, plan, leaves.worker_leaf()).map_err(|e| match *e.source {
             CgroupError::Limit { setting, why } => {
                 LaunchError::new(LaunchErrorKind::NotEnforceable, format!("{setting} can't be enforced here: {why}"))
                     .with_hint("write { value = …, enforce = \"if_available\" }, or \"off\"")

@@ -209,7 +209,7 @@ impl Launcher {
         let leaves = self.tree.make_leaves(&id, &plan.limits, &plan.devices).map_err(|e| leaf_failed(&e))?;
         plan.not_in_force.extend(leaves.notes.iter().cloned());
         plan.not_in_force.extend(self.confined.note());
-        let oom = self.oom_context(&mut plan).inspect_err(|_| drop(self.tree.remove_leaves(&id)))?;
+        let oom = self.oom_context(&mut plan, &leaves).inspect_err(|_| drop(self.tree.remove_leaves(&id)))?;
         let (cgroup, device_program) = (leaves.path.clone(), leaves.device_program);
         let started =
             self.start(&plan, leaves, Parts { trees, control, streams, filters, oom, uid_lock: uid.as_ref().map(UidLease::as_raw) });

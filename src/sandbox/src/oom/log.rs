@@ -60,6 +60,12 @@ impl KernelLog {
     }
 }
 
+impl From<KernelLog> for OwnedFd {
+    fn from(log: KernelLog) -> Self {
+        log.0
+    }
+}
+
 impl AsRawFd for KernelLog {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()

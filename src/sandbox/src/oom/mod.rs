@@ -18,7 +18,7 @@ pub(crate) use book::KillBook;
 pub(crate) use judge::{Evidence, Finding, MainEnd, judge};
 pub(crate) use log::KernelLog;
 pub use record::{Said, parse as parse_record};
-pub(crate) use settle::Settled;
+pub(crate) use settle::{Kept, Settled};
 
 /// Who ran out of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,8 +24,10 @@ pub(super) fn run(mut supervisor: Supervisor) -> i32 {
     supervisor.wait_until_empty();
     supervisor.drain();
     // All are reaped by now.
-    let resources = supervisor.leaf().resources().or_io(super::io::ended());
+    let mut resources = supervisor.leaf().resources().or_io(super::io::ended());
     let out_of_memory = supervisor.memory_at_the_end();
+    resources.oom_kills = supervisor.kills_in_all().or(resources.oom_kills);
+    resources.memory_events.oom_kill = resources.oom_kills;
     let verdict = supervisor.verdict(&resources, out_of_memory);
     let parts = supervisor.watcher.take().map_or_else(Vec::new, |watcher| watcher.into_parts(PARTS, PART));
     for part in parts {

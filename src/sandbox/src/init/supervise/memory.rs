@@ -3,6 +3,7 @@
 //! ```text
 //!  sources ──poll──► pressure: told, at most so often        ──► hive
 //!                └─► kills: counted, looked up in the log     ──► hive, and on_oom
+//!  kernel log ─poll─► only that something was said: then the kills are counted
 //! ```
 //! The counters are read once more when everything is dead; so is the log, which by then says all that it will.
 
@@ -14,7 +15,7 @@ use super::{MainExit, Supervisor};
 use crate::StoppedBy;
 use crate::cgroup::{MemoryEvents, MemorySource, Tells, Told};
 use crate::init::OomContext;
-use crate::oom::{Evidence, Finding, KernelLog, KillBook, MainEnd, Settled, judge};
+use crate::oom::{Evidence, Finding, Kept, KernelLog, KillBook, MainEnd, Settled, judge};
 use crate::protocol::{FromInit, MAX_VICTIMS, MemoryPressure, OomKills, PressureSource};
 
 /// One telling for each source in such a time.
@@ -27,6 +28,10 @@ const QUIET: Duration = Duration::from_millis(100);
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 /// Then it has not come: something was reclaimed after all.
 const LAST_LOOK: Duration = Duration::from_millis(640);
+/// After the kernel has said something it is not listened to for so long: what it says is seldom about a worker, and all inits hear it.
+const LOG_QUIET: Duration = Duration::from_millis(250);
+/// v1 tells nobody of a kill in a group below the leaf, or for want of the host's memory: without the kernel's log, kills are counted so often.
+const BLIND_LOOK: Duration = Duration::from_secs(2);
 
 /// What an init knows of its worker's memory.
 pub(super) struct MemoryWatch {
@@ -39,6 +44,10 @@ pub(super) struct MemoryWatch {
     victims_told: u64,
     settled: Settled,
     quiet_until: Option<Instant>,
+    log_quiet_until: Option<Instant>,
+    /// Kills that no source tells of are looked for from time to time.
+    blind: bool,
+    kept: Kept,
     /// When a kill is looked for, and how long after the look before.
     look: Option<(Instant, Duration)>,
 }
@@ -47,6 +56,8 @@ impl MemoryWatch {
     /// From what the launcher opened; `main` is the worker's own process as the host numbers it.
     pub(super) fn new(context: OomContext, main: Option<i32>) -> Self {
         let OomContext { log, leaf, sources } = context;
+        let has = |tells| sources.iter().any(|source| source.tells == tells);
+        let blind = has(Tells::OutOfMemory) && !has(Tells::Logged);
         Self {
             sources,
             log: log.map(|log| (log, KillBook::new(leaf, main))),
@@ -57,18 +68,26 @@ impl MemoryWatch {
             victims_told: 0,
             settled: Settled::new(Instant::now()),
             quiet_until: None,
-            look: None,
+            log_quiet_until: None,
+            blind,
+            kept: Kept::default(),
+            look: blind.then(|| (Instant::now() + BLIND_LOOK, BLIND_LOOK)),
         }
     }
 
     /// What to poll now.
-    pub(super) fn listening(&self) -> &[MemorySource] {
-        if self.quiet_until.is_some_and(|until| Instant::now() < until) { &[] } else { &self.sources }
+    pub(super) fn listening(&self) -> impl Iterator<Item = &MemorySource> {
+        let now = Instant::now();
+        let is_quiet = |until: Option<Instant>| until.is_some_and(|until| now < until);
+        let (quiet, log_quiet) = (is_quiet(self.quiet_until), is_quiet(self.log_quiet_until));
+        self.sources.iter().filter(move |source| if source.tells == Tells::Logged { !log_quiet } else { !quiet })
     }
 
     /// When to turn to it, whatever is polled.
     pub(super) fn resumes(&self) -> Option<Instant> {
-        self.quiet_until.filter(|until| *until > Instant::now()).into_iter().chain(self.look.map(|(at, _)| at)).min()
+        let now = Instant::now();
+        let quiet = [self.quiet_until, self.log_quiet_until].into_iter().flatten().filter(|until| *until > now);
+        quiet.chain(self.look.map(|(at, _)| at)).min()
     }
 
     /// Whether a kill is to be looked for now.
@@ -131,13 +150,17 @@ impl Supervisor {
         let news = self.memory.news();
         let now = Instant::now();
         let due = self.memory.is_due();
-        if news.is_empty() && !due {
+        if news.contains(&Tells::Logged) {
+            self.memory.log_quiet_until = Some(now + LOG_QUIET);
+        }
+        let said_alone = news.iter().all(|tells| *tells == Tells::Logged);
+        if said_alone && !due && !(news.contains(&Tells::Logged) && self.has_new_kills()) {
             return;
         }
-        if !news.is_empty() {
+        if !said_alone {
             self.memory.quiet_until = Some(now + QUIET);
         }
-        let counters = self.leaf().memory_events();
+        let counters = self.memory_counters();
         for source in self.short_of(&news, &counters) {
             self.tell_pressure(source, &counters);
         }
@@ -150,6 +173,24 @@ impl Supervisor {
         } else if let Some((_, waited)) = self.memory.look.filter(|_| due) {
             self.memory.look = (waited < LAST_LOOK).then(|| (now + waited * 2, waited * 2));
         }
+        if self.memory.blind && self.memory.look.is_none() {
+            self.memory.look = Some((now + BLIND_LOOK, BLIND_LOOK));
+        }
+    }
+
+    /// What the leaf has counted, with what groups that are gone had.
+    fn memory_counters(&mut self) -> MemoryEvents {
+        let counters = self.leaf().memory_events();
+        MemoryEvents { kills: counters.kills.map(|kills| self.memory.kept.in_all(kills)), ..counters }
+    }
+
+    fn has_new_kills(&mut self) -> bool {
+        self.leaf().oom_kills().is_some_and(|kills| self.memory.kept.in_all(kills) > self.memory.kills_told)
+    }
+
+    /// Kills so far, also where the cgroup does not count them any more; `None` where none are counted.
+    pub(super) fn kills_in_all(&mut self) -> Option<u64> {
+        self.memory_counters().kills
     }
 
     /// What the news come to.
@@ -167,7 +208,7 @@ impl Supervisor {
                 Tells::Usage { threshold } if self.leaf().memory_current().is_none_or(|bytes| bytes >= *threshold) => {
                     found.push(PressureSource::Usage);
                 }
-                Tells::Usage { .. } | Tells::OutOfMemory => {}
+                Tells::Usage { .. } | Tells::OutOfMemory | Tells::Logged => {}
             }
         }
         found
@@ -226,7 +267,7 @@ impl Supervisor {
 
     /// Everything is dead: what there is still to tell, and whether the end was for want of memory.
     pub(super) fn memory_at_the_end(&mut self) -> Option<Finding> {
-        let counters = self.leaf().memory_events();
+        let counters = self.memory_counters();
         let killed = matches!(self.main_exit, Some(MainExit::Signaled { signal: libc::SIGKILL, .. }));
         let kills = counters.kills.unwrap_or(0);
         if kills > self.memory.kills_told {
