@@ -132,12 +132,12 @@ impl WorkerLeaf {
 
     /// The leaf's counters.
     pub fn resources(&self) -> Resources {
-        nested::with_kills_below(counters::collect(&mut |home, file| self.read(home, file)), || self.kills_below())
+        nested::with_kills_below(counters::collect(&mut |home, file| self.read(home, file)), || self.look_below())
     }
 
-    /// Kills in groups below the leaf that its own count does not have.
-    pub(super) fn kills_below(&self) -> Option<u64> {
-        nested::kills_below(self.v1_of("memory")?)
+    /// Groups below the leaf whose kills its own count does not have.
+    pub(super) fn look_below(&self) -> Option<nested::Below> {
+        nested::look_below(self.v1_of("memory")?)
     }
 
     /// Tasks in the leaf at the moment.

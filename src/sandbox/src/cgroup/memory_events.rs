@@ -7,6 +7,7 @@
 
 use super::counters::{self, Home};
 use super::leaf::WorkerLeaf;
+use super::nested::Below;
 use crate::oom::OomBound;
 
 /// A leaf's counts. What is not counted here is `None`.
@@ -14,8 +15,8 @@ use crate::oom::OomBound;
 pub(crate) struct MemoryEvents {
     /// Processes of the leaf and of groups below it that were killed for want of memory.
     pub(crate) kills: Option<u64>,
-    /// Of them those of groups below it, where these are counted by themselves (v1) and there are any.
-    pub(crate) kills_below: Option<u64>,
+    /// Of groups below it, where these are counted by themselves (v1) and there are any.
+    pub(crate) below: Option<Below>,
     /// Kills of a whole group.
     pub(crate) group_kills: Option<u64>,
     /// Times that nothing could be reclaimed at the leaf's own limit.
@@ -42,10 +43,10 @@ impl MemoryEvents {
     }
 
     /// With the kills that the leaf's own count does not have.
-    fn with_below(self, below: impl FnOnce() -> Option<u64>) -> Self {
+    fn with_below(self, below: impl FnOnce() -> Option<Below>) -> Self {
         let Some(own) = self.kills else { return self };
-        let kills_below = below();
-        Self { kills: Some(own.saturating_add(kills_below.unwrap_or(0))), kills_below, ..self }
+        let below = below();
+        Self { kills: Some(own.saturating_add(below.map_or(0, |below| below.kills))), below, ..self }
     }
 
     /// Who ran out, as far as counts tell; `None` where nothing was killed, or nothing tells.
@@ -54,8 +55,10 @@ impl MemoryEvents {
         match (self.own_ooms, self.all_ooms, self.at_limit) {
             (Some(1..), ..) | (None, _, Some(true)) => Some(OomBound::Worker),
             (Some(0), Some(1..), _) => Some(OomBound::Nested),
-            // It may as well have been a limit of a group below.
-            (None, _, Some(false)) if self.kills_below.is_some_and(|below| below > 0) => None,
+            (None, _, Some(false)) if self.below.is_some_and(|below| below.kills > 0) => {
+                // The host's memory may as well have been used up.
+                self.below.filter(|below| below.at_limit && Some(below.kills) == self.kills).map(|_| OomBound::Nested)
+            }
             (Some(0), ..) | (None, _, Some(false)) => Some(OomBound::Host),
             (None, _, None) => None,
         }
@@ -65,12 +68,12 @@ impl MemoryEvents {
 impl WorkerLeaf {
     /// What the leaf has counted so far.
     pub(crate) fn memory_events(&self) -> MemoryEvents {
-        collect(&|home, file| self.read(home, file)).with_below(|| self.kills_below())
+        collect(&|home, file| self.read(home, file)).with_below(|| self.look_below())
     }
 
     /// Kills alone, at less cost.
     pub(crate) fn oom_kills(&self) -> Option<u64> {
-        kills(&|home, file| self.read(home, file)).with_below(|| self.kills_below()).kills
+        kills(&|home, file| self.read(home, file)).with_below(|| self.look_below()).kills
     }
 
     /// Bytes that the leaf has in use.
@@ -102,7 +105,7 @@ fn collect(read: &dyn Fn(Home, &str) -> Option<String>) -> MemoryEvents {
     let own = read(Home::V2, "memory.events.local").unwrap_or_default();
     MemoryEvents {
         kills: counters::keyed(&all, "oom_kill"),
-        kills_below: None,
+        below: None,
         group_kills: counters::keyed(&all, "oom_group_kill"),
         own_ooms: counters::keyed(&own, "oom"),
         all_ooms: counters::keyed(&all, "oom"),
@@ -114,7 +117,7 @@ fn collect(read: &dyn Fn(Home, &str) -> Option<String>) -> MemoryEvents {
 }
 
 /// Whether memory, or memory and swap together, have come to their limit; `None` where that can't be told.
-fn v1_at_limit(number: &dyn Fn(&str) -> Option<u64>) -> Option<bool> {
+pub(super) fn v1_at_limit(number: &dyn Fn(&str) -> Option<u64>) -> Option<bool> {
     /// What one allocation may ask for at once: the highest use stays below the limit by less.
     const STEP: u64 = 2 << 20;
     let reached = |kind: &str| {
@@ -173,9 +176,13 @@ mod tests {
         let uncounted = v1(&[NEVER, LIMIT, ("memory.max_usage_in_bytes", "67104768\n")]);
         assert_eq!(uncounted.bound(), Some(OomBound::Worker), "with no swap to have, the limit that is reached is not counted");
         assert_eq!((v1(&[]).bound(), v1(&[]).kills), (None, Some(1)));
-        let nested = host.with_below(|| Some(2));
-        assert_eq!((nested.kills, nested.bound()), (Some(3), None), "a limit below may have been reached, or the host's memory used up");
-        assert_eq!(own.with_below(|| Some(2)).bound(), Some(OomBound::Worker));
-        assert_eq!((MemoryEvents::default().with_below(|| Some(2)).kills, host.with_below(|| None)), (None, host));
+        let below = |kills, at_limit| move || Some(Below { kills, at_limit });
+        let nested = host.with_below(below(2, true));
+        assert_eq!((nested.kills, nested.bound()), (Some(3), None), "one was not in those groups");
+        let none_of_its_own = MemoryEvents { kills: Some(0), ..host };
+        assert_eq!(none_of_its_own.with_below(below(2, true)).bound(), Some(OomBound::Nested));
+        assert_eq!(none_of_its_own.with_below(below(2, false)).bound(), None, "nobody's limit was reached for all that is known");
+        assert_eq!(own.with_below(below(2, true)).bound(), Some(OomBound::Worker));
+        assert_eq!((MemoryEvents::default().with_below(below(2, true)).kills, host.with_below(|| None)), (None, host));
     }
 }

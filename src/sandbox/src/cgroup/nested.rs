@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rustix::fs::{Dir, FileType, Mode, OFlags};
 
+use super::memory_events::v1_at_limit;
 use super::{counters, interface};
 use crate::protocol::Resources;
 
@@ -17,32 +18,41 @@ const MAX_DEPTH: usize = 8;
 const MAX_GROUPS: usize = 256;
 const OPEN: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Kills in all groups below `dir`, a leaf of the v1 memory hierarchy; `None` where there is none below it, which is cheap to see.
-pub(super) fn kills_below(dir: impl AsFd) -> Option<u64> {
+/// What groups below a leaf have counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Below {
+    /// Kills in all of them.
+    pub(crate) kills: u64,
+    /// Whether each that has counted a kill has reached its own limit.
+    pub(crate) at_limit: bool,
+}
+
+/// All groups below `dir`, a leaf of the v1 memory hierarchy; `None` where there is none below it, which is cheap to see.
+pub(super) fn look_below(dir: impl AsFd) -> Option<Below> {
     let stat = rustix::fs::fstat(&dir).ok()?;
     if has_none(&stat) {
         return None;
     }
-    let (mut kills, mut left) = (0, MAX_GROUPS);
-    add_below(dir.as_fd(), (MAX_DEPTH, &mut left), &mut kills);
-    Some(kills)
+    let (mut below, mut left) = (Below { kills: 0, at_limit: true }, MAX_GROUPS);
+    add_below(dir.as_fd(), (MAX_DEPTH, &mut left), &mut below);
+    Some(Below { at_limit: below.at_limit && below.kills > 0, ..below })
 }
 
-/// [`kills_below`] by path.
-pub(super) fn kills_below_path(dir: &Path) -> Option<u64> {
+/// [`look_below`] by path.
+pub(super) fn look_below_path(dir: &Path) -> Option<Below> {
     let stat = rustix::fs::stat(dir).ok()?;
     if has_none(&stat) {
         return None;
     }
-    kills_below(rustix::fs::open(dir, OPEN, Mode::empty()).ok()?)
+    look_below(rustix::fs::open(dir, OPEN, Mode::empty()).ok()?)
 }
 
 /// The figures with those kills in them.
-pub(super) fn with_kills_below(mut resources: Resources, below: impl FnOnce() -> Option<u64>) -> Resources {
+pub(super) fn with_kills_below(mut resources: Resources, below: impl FnOnce() -> Option<Below>) -> Resources {
     if let Some(own) = resources.oom_kills
         && let Some(below) = below()
     {
-        resources.oom_kills = Some(own.saturating_add(below));
+        resources.oom_kills = Some(own.saturating_add(below.kills));
         resources.memory_events.oom_kill = resources.oom_kills;
     }
     resources
@@ -53,7 +63,7 @@ fn has_none(stat: &rustix::fs::Stat) -> bool {
     stat.st_nlink <= 2
 }
 
-fn add_below(dir: BorrowedFd<'_>, (depth, left): (usize, &mut usize), kills: &mut u64) {
+fn add_below(dir: BorrowedFd<'_>, (depth, left): (usize, &mut usize), below: &mut Below) {
     let Some(deeper) = depth.checked_sub(1) else { return };
     let Ok(entries) = Dir::read_from(dir) else { return };
     for entry in entries.flatten() {
@@ -65,8 +75,13 @@ fn add_below(dir: BorrowedFd<'_>, (depth, left): (usize, &mut usize), kills: &mu
         *left = rest;
         let Ok(child) = rustix::fs::openat(dir, name, OPEN, Mode::empty()) else { continue };
         let control = interface::read_at(&child, "memory.oom_control").unwrap_or_default();
-        *kills = kills.saturating_add(counters::keyed(&control, "oom_kill").unwrap_or(0));
-        add_below(child.as_fd(), (deeper, left), kills);
+        let kills = counters::keyed(&control, "oom_kill").unwrap_or(0);
+        if kills > 0 {
+            below.kills = below.kills.saturating_add(kills);
+            let number = |file: &str| interface::read_at(&child, file).ok().and_then(|text| counters::count(&text));
+            below.at_limit &= v1_at_limit(&number) == Some(true);
+        }
+        add_below(child.as_fd(), (deeper, left), below);
     }
 }
 
@@ -91,18 +106,20 @@ mod tests {
         let t = tempfile::tempdir().unwrap();
         let leaf = t.path().join("leaf");
         group(&leaf, 100);
-        assert_eq!(kills_below_path(&leaf), None);
+        assert_eq!(look_below_path(&leaf), None);
         group(&leaf.join("a"), 1);
         group(&leaf.join("a/b"), 2);
         group(&leaf.join("c"), 4);
         if !counts_links(&leaf) {
             return;
         }
-        assert_eq!(kills_below_path(&leaf), Some(7));
+        assert_eq!(look_below_path(&leaf), Some(Below { kills: 7, at_limit: false }));
+        ["a", "a/b", "c"].iter().for_each(|group| fs::write(leaf.join(group).join("memory.failcnt"), "1\n").unwrap());
+        assert_eq!(look_below_path(&leaf), Some(Below { kills: 7, at_limit: true }));
         let own = Resources { oom_kills: Some(5), ..Resources::default() };
-        let all = with_kills_below(own, || kills_below_path(&leaf));
+        let all = with_kills_below(own, || look_below_path(&leaf));
         assert_eq!((all.oom_kills, all.memory_events.oom_kill), (Some(12), Some(12)));
-        let unknown = with_kills_below(Resources::default(), || Some(7));
+        let unknown = with_kills_below(Resources::default(), || Some(Below { kills: 7, at_limit: true }));
         assert_eq!(unknown, Resources::default(), "what is not counted stays so");
     }
 
@@ -115,6 +132,6 @@ mod tests {
         if !counts_links(t.path()) {
             return;
         }
-        assert!(kills_below_path(t.path()).is_some_and(|kills| kills > 0 && kills <= MAX_GROUPS as u64));
+        assert!(look_below_path(t.path()).is_some_and(|below| below.kills > 0 && below.kills <= MAX_GROUPS as u64));
     }
 }

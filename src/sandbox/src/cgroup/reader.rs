@@ -92,7 +92,7 @@ impl LeafReader {
         let own = collect(&mut |home, name| self.file(home, name));
         let resources = nested::with_kills_below(own, || {
             let mount = self.facts.mounts.get(Home::V1("memory").key())?;
-            nested::kills_below_path(&Path::new(mount).join(self.leaf.trim_start_matches('/')))
+            nested::look_below_path(&Path::new(mount).join(self.leaf.trim_start_matches('/')))
         });
         if resources == Resources::default() {
             // The leaf is gone: another one of its name may have what this one has not.

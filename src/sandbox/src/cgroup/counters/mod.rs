@@ -42,7 +42,7 @@ pub fn read_resources(facts: &CgroupFacts, leaf: &str) -> Resources {
     }
     let dir = |home: Home| Some(Path::new(facts.mounts.get(home.key())?).join(leaf.trim_start_matches('/')));
     let own = collect(&mut |home, file| interface::read(&dir(home)?.join(file)).ok());
-    nested::with_kills_below(own, || nested::kills_below_path(&dir(Home::V1("memory"))?))
+    nested::with_kills_below(own, || nested::look_below_path(&dir(Home::V1("memory"))?))
 }
 
 /// Gives a file's content; `None` where it cannot be had.

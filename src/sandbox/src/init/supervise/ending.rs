@@ -72,8 +72,8 @@ impl Supervisor {
 
     fn out_of_memory(&self, resources: &Resources, found: Finding) -> Verdict {
         let Finding { scope, bound, victim } = found;
-        // Another's limit was reached, or the host's memory was used up.
-        let own = matches!(bound, Some(OomBound::Worker) | None);
+        // Another's limit was reached, or the host's memory was used up, or nobody knows.
+        let own = bound == Some(OomBound::Worker);
         Verdict::OomKilled {
             peak: resources.memory_peak,
             limit: self.leaf().memory_limit().filter(|_| own),
