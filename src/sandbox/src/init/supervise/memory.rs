@@ -13,7 +13,7 @@ use rbee_hive_policy::OnOom;
 
 use super::{MainExit, Supervisor};
 use crate::StoppedBy;
-use crate::cgroup::{MemoryEvents, MemorySource, Tells, Told};
+use crate::cgroup::{MemoryEvents, MemorySource, Tells, Told, WorkerLeaf};
 use crate::init::OomContext;
 use crate::oom::{Evidence, Finding, Kept, KernelLog, KillBook, MainEnd, Settled, judge};
 use crate::protocol::{FromInit, MAX_VICTIMS, MemoryPressure, OomKills, PressureSource};
@@ -127,6 +127,30 @@ impl MemoryWatch {
         }
     }
 
+    /// Exchanges what tells of nine tenths of the limit for what tells of the limit that is in force now; whether it is another.
+    fn follow(&mut self, leaf: &WorkerLeaf) -> bool {
+        let at = self.sources.iter().position(|source| matches!(source.tells, Tells::Usage { .. }));
+        let before = at.map(|at| self.sources[at].tells);
+        let now = leaf.usage_threshold().map(|threshold| Tells::Usage { threshold });
+        if before == now {
+            return false;
+        }
+        let at = match at {
+            Some(at) => {
+                self.sources.remove(at);
+                at
+            }
+            // It comes before a kill is told.
+            None => self.sources.iter().position(|source| source.tells == Tells::OutOfMemory).unwrap_or(self.sources.len()),
+        };
+        if let Some(source) = leaf.usage_source() {
+            self.sources.insert(at, source);
+        }
+        // What was told was told of another limit.
+        self.told.retain(|(source, ..)| *source != PressureSource::Usage);
+        true
+    }
+
     fn read_log(&mut self) {
         if let Some((log, book)) = &mut self.log {
             log.read_into(book);
@@ -205,13 +229,25 @@ impl Supervisor {
                     found.extend((counters.limit_hits > before.limit_hits.or(Some(0))).then_some(PressureSource::Max));
                 }
                 // It is told on the way down, too.
-                Tells::Usage { threshold } if self.leaf().memory_current().is_none_or(|bytes| bytes >= *threshold) => {
-                    found.push(PressureSource::Usage);
-                }
+                Tells::Usage { .. } if self.uses_nine_tenths() => found.push(PressureSource::Usage),
                 Tells::Usage { .. } | Tells::OutOfMemory | Tells::Logged => {}
             }
         }
         found
+    }
+
+    /// Of the limit that is in force now.
+    fn uses_nine_tenths(&self) -> bool {
+        let threshold = self.leaf().usage_threshold();
+        threshold.is_some_and(|threshold| self.leaf().memory_current().is_none_or(|bytes| bytes >= threshold))
+    }
+
+    /// The limits are others: so is what is too near to them, and what is so already is told now.
+    pub(super) fn follow_limits(&mut self) {
+        if self.memory.follow(self.context.leaves.worker_leaf()) && self.uses_nine_tenths() {
+            let counters = self.memory_counters();
+            self.tell_pressure(PressureSource::Usage, &counters);
+        }
     }
 
     fn tell_pressure(&mut self, source: PressureSource, counters: &MemoryEvents) {
