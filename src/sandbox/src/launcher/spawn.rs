@@ -22,6 +22,7 @@ use super::uids::UidLease;
 use crate::cgroup::Leaves;
 use crate::init::{InitContext, OomContext, Stdio};
 use crate::mount_tree::{MountApi, Tree};
+use crate::oom::ordinary_child;
 use crate::protocol::{Channel, LaunchError, LaunchErrorKind, MAX_MESSAGE};
 use crate::seccomp::Filters;
 use crate::step::CallError;
@@ -269,7 +270,8 @@ impl Launcher {
             host_numbers: None,
             mapping: None,
         };
-        match clone_process(&self.proof, namespaces, context.leaves.init_v2_fd()) {
+        let clone = || clone_process(&self.proof, namespaces, context.leaves.init_v2_fd());
+        match ordinary_child(clone, |cloned| matches!(cloned, Cloned::Child)) {
             Ok(Cloned::Child) => crate::init::main(context, &self.proof),
             Ok(Cloned::Parent { pid, pidfd }) => Ok((pid, pidfd)),
             Err(e) => Err(LaunchError::setup("create namespaces", namespaces_refused(plan, e))),
