@@ -189,6 +189,7 @@ fn oom_sentence(
     bound: Option<OomBound>,
 ) -> String {
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
+    let is_known = bound.is_some() || limit.is_some();
     let limit = limit.map_or(String::new(), |l| format!(" of {}", mib(l)));
     let peak = peak.map_or(String::new(), |p| format!(", peak {}", mib(p)));
     let victim = victim.map_or(String::new(), |v| format!(", victim {v}"));
@@ -198,6 +199,7 @@ fn oom_sentence(
         Some(OomScope::Main) | None => "it",
     };
     let (place, remedy) = match bound {
+        None if !is_known => ("for want of memory, at whose limit is not known".to_owned(), "raise memory_max or use less"),
         Some(OomBound::Worker) | None => (format!("at its memory limit{limit}"), "raise memory_max or use less"),
         Some(OomBound::Nested) => ("at the limit of a group that it has within its own".to_owned(), "raise that limit or use less"),
         Some(OomBound::Host) => ("because the host was out of memory, not at its own limit".to_owned(), "run less beside it"),
@@ -248,6 +250,16 @@ mod tests {
         for bound in [OomBound::Host, OomBound::Nested] {
             assert!(!told(OomScope::Main, bound).contains("its memory limit"), "{}", told(OomScope::Main, bound));
         }
+        let unknown = Verdict::OomKilled {
+            peak: None,
+            limit: None,
+            victim: None,
+            victim_pid: None,
+            victim_memory: None,
+            scope: Some(OomScope::Main),
+            bound: None,
+        };
+        assert!(!unknown.sentence().contains("its memory limit"), "{}", unknown.sentence());
         assert!(
             told(OomScope::Child, OomBound::Worker)
                 .contains("one of its processes at its memory limit, victim python3, and it was stopped")

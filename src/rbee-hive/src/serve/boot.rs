@@ -47,6 +47,8 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     places.make(account.as_ref())?;
     lock::check_free(&places.state)?;
 
+    // While it may: who is to tell of workers that run out of memory is not to go before them.
+    rbee_hive_sandbox::oom::spare();
     let launcher = launch::start_launcher(&launcher_start(&options, &places, account))?;
     // Before the drop: the file may be root's alone. It forks, which no threaded process may, and nobody is here but us.
     let inventory = launch::inventory(options.places.devices.as_deref())?;

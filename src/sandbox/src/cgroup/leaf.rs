@@ -17,6 +17,7 @@ use super::counters::{self, Home};
 use super::detect::{Hierarchy, Version};
 use super::error::CgroupError;
 use super::interface;
+use super::nested;
 
 /// Rounds of freezing and killing.
 const MAX_ROUNDS: usize = 16;
@@ -131,7 +132,12 @@ impl WorkerLeaf {
 
     /// The leaf's counters.
     pub fn resources(&self) -> Resources {
-        counters::collect(&mut |home, file| self.read(home, file))
+        nested::with_kills_below(counters::collect(&mut |home, file| self.read(home, file)), || self.look_below())
+    }
+
+    /// Groups below the leaf whose kills its own count does not have.
+    pub(super) fn look_below(&self) -> Option<nested::Below> {
+        nested::look_below(self.v1_of("memory")?)
     }
 
     /// Tasks in the leaf at the moment.
@@ -164,7 +170,7 @@ impl WorkerLeaf {
         interface::read_at(dir, file).ok()
     }
 
-    fn v1_of(&self, controller: &str) -> Option<&OwnedFd> {
+    pub(super) fn v1_of(&self, controller: &str) -> Option<&OwnedFd> {
         self.v1.iter().find(|(names, _)| names.iter().any(|n| n == controller)).map(|(_, fd)| fd)
     }
 

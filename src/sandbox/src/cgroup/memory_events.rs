@@ -1,19 +1,22 @@
 //! What a memory cgroup has counted of its want of memory: which limit was reached, and how many were killed.
 //!
 //! v2 counts in `memory.events` what happened in a group and below it, in `memory.events.local` what happened in the group itself. v1 has no
-//! such thing: `oom_kill` of `memory.oom_control` counts the group's own processes whoever's limit it was, `memory.failcnt` how often the
-//! group's own limit was reached, which for memory and swap together (with no swap: the same limit) Linux 6.16 no longer counts. There
+//! such thing: `oom_kill` of `memory.oom_control` counts the group's own processes whoever's limit it was (those of groups below it are added
+//! up here), `memory.failcnt` how often the group's own limit was reached, which for memory and swap together (with no swap: the same limit) Linux 6.16 no longer counts. There
 //! the highest use tells.
 
 use super::counters::{self, Home};
 use super::leaf::WorkerLeaf;
+use super::nested::Below;
 use crate::oom::OomBound;
 
 /// A leaf's counts. What is not counted here is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MemoryEvents {
-    /// Processes of the leaf (on v2: and below it) that were killed for want of memory.
+    /// Processes of the leaf and of groups below it that were killed for want of memory.
     pub(crate) kills: Option<u64>,
+    /// Of groups below it, where these are counted by themselves (v1) and there are any.
+    pub(crate) below: Option<Below>,
     /// Kills of a whole group.
     pub(crate) group_kills: Option<u64>,
     /// Times that nothing could be reclaimed at the leaf's own limit.
@@ -39,12 +42,23 @@ impl MemoryEvents {
         }
     }
 
+    /// With the kills that the leaf's own count does not have.
+    fn with_below(self, below: impl FnOnce() -> Option<Below>) -> Self {
+        let Some(own) = self.kills else { return self };
+        let below = below();
+        Self { kills: Some(own.saturating_add(below.map_or(0, |below| below.kills))), below, ..self }
+    }
+
     /// Who ran out, as far as counts tell; `None` where nothing was killed, or nothing tells.
     pub(crate) fn bound(&self) -> Option<OomBound> {
         self.kills.filter(|kills| *kills > 0)?;
         match (self.own_ooms, self.all_ooms, self.at_limit) {
             (Some(1..), ..) | (None, _, Some(true)) => Some(OomBound::Worker),
             (Some(0), Some(1..), _) => Some(OomBound::Nested),
+            (None, _, Some(false)) if self.below.is_some_and(|below| below.kills > 0) => {
+                // The host's memory may as well have been used up.
+                self.below.filter(|below| below.at_limit && Some(below.kills) == self.kills).map(|_| OomBound::Nested)
+            }
             (Some(0), ..) | (None, _, Some(false)) => Some(OomBound::Host),
             (None, _, None) => None,
         }
@@ -54,7 +68,12 @@ impl MemoryEvents {
 impl WorkerLeaf {
     /// What the leaf has counted so far.
     pub(crate) fn memory_events(&self) -> MemoryEvents {
-        collect(&|home, file| self.read(home, file))
+        collect(&|home, file| self.read(home, file)).with_below(|| self.look_below())
+    }
+
+    /// Kills alone, at less cost.
+    pub(crate) fn oom_kills(&self) -> Option<u64> {
+        kills(&|home, file| self.read(home, file)).with_below(|| self.look_below()).kills
     }
 
     /// Bytes that the leaf has in use.
@@ -71,6 +90,12 @@ impl WorkerLeaf {
     }
 }
 
+/// The leaf's own kills, and nothing else.
+fn kills(read: &dyn Fn(Home, &str) -> Option<String>) -> MemoryEvents {
+    let text = read(Home::V1("memory"), "memory.oom_control").or_else(|| read(Home::V2, "memory.events"));
+    MemoryEvents { kills: text.and_then(|text| counters::keyed(&text, "oom_kill")), ..MemoryEvents::default() }
+}
+
 fn collect(read: &dyn Fn(Home, &str) -> Option<String>) -> MemoryEvents {
     if let Some(control) = read(Home::V1("memory"), "memory.oom_control") {
         let at_limit = v1_at_limit(&|file| read(Home::V1("memory"), file).and_then(|text| counters::count(&text)));
@@ -80,6 +105,7 @@ fn collect(read: &dyn Fn(Home, &str) -> Option<String>) -> MemoryEvents {
     let own = read(Home::V2, "memory.events.local").unwrap_or_default();
     MemoryEvents {
         kills: counters::keyed(&all, "oom_kill"),
+        below: None,
         group_kills: counters::keyed(&all, "oom_group_kill"),
         own_ooms: counters::keyed(&own, "oom"),
         all_ooms: counters::keyed(&all, "oom"),
@@ -91,7 +117,7 @@ fn collect(read: &dyn Fn(Home, &str) -> Option<String>) -> MemoryEvents {
 }
 
 /// Whether memory, or memory and swap together, have come to their limit; `None` where that can't be told.
-fn v1_at_limit(number: &dyn Fn(&str) -> Option<u64>) -> Option<bool> {
+pub(super) fn v1_at_limit(number: &dyn Fn(&str) -> Option<u64>) -> Option<bool> {
     /// What one allocation may ask for at once: the highest use stays below the limit by less.
     const STEP: u64 = 2 << 20;
     let reached = |kind: &str| {
@@ -150,5 +176,13 @@ mod tests {
         let uncounted = v1(&[NEVER, LIMIT, ("memory.max_usage_in_bytes", "67104768\n")]);
         assert_eq!(uncounted.bound(), Some(OomBound::Worker), "with no swap to have, the limit that is reached is not counted");
         assert_eq!((v1(&[]).bound(), v1(&[]).kills), (None, Some(1)));
+        let below = |kills, at_limit| move || Some(Below { kills, at_limit });
+        let nested = host.with_below(below(2, true));
+        assert_eq!((nested.kills, nested.bound()), (Some(3), None), "one was not in those groups");
+        let none_of_its_own = MemoryEvents { kills: Some(0), ..host };
+        assert_eq!(none_of_its_own.with_below(below(2, true)).bound(), Some(OomBound::Nested));
+        assert_eq!(none_of_its_own.with_below(below(2, false)).bound(), None, "nobody's limit was reached for all that is known");
+        assert_eq!(own.with_below(below(2, true)).bound(), Some(OomBound::Worker));
+        assert_eq!((MemoryEvents::default().with_below(below(2, true)).kills, host.with_below(|| None)), (None, host));
     }
 }

@@ -22,6 +22,7 @@ mod leaves;
 mod limits;
 mod memory_events;
 mod named;
+mod nested;
 mod pressure;
 mod protection;
 mod reader;

@@ -5,19 +5,21 @@
 //! | a trigger on `memory.pressure` | the v2 leaf, with or without the memory controller | tasks wait for memory |
 //! | `memory.events` | v2 with the memory controller | `memory.high`, `memory.max`, kills |
 //! | a threshold on `memory.usage_in_bytes` | v1 | nine tenths of the limit are in use |
-//! | `memory.oom_control` | v1 | nothing can be reclaimed: a kill follows |
+//! | `memory.oom_control` | v1 | nothing can be reclaimed at the leaf's limit or at one above it: a kill follows |
+//! | `/dev/kmsg` | v1 | the kernel says something: it may be of a kill in a group below, or for want of the host's memory |
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::Path;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use rbee_hive_policy::{Enforce, LimitKey, NotInForce, SandboxPlan, StallTrigger, WorkerId};
+use rbee_hive_policy::{Enforce, NotInForce, SandboxPlan, StallTrigger, WorkerId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 
 use super::error::{CgroupError, LeafError};
 use super::interface;
+use super::leaf::WorkerLeaf;
 use super::tree::Tree;
+use crate::oom::KernelLog;
 
 /// The setting's name.
 pub(crate) const SETTING: &str = "pressure.memory";
@@ -38,6 +40,8 @@ pub(crate) enum Tells {
     },
     /// Nothing can be reclaimed any more.
     OutOfMemory,
+    /// The kernel has logged something, of whatever.
+    Logged,
 }
 
 /// One descriptor to poll.
@@ -69,7 +73,7 @@ impl Source {
     pub(crate) fn flags(&self) -> PollFlags {
         match self.tells {
             Tells::Stall | Tells::Events => PollFlags::PRI,
-            Tells::Usage { .. } | Tells::OutOfMemory => PollFlags::IN,
+            Tells::Usage { .. } | Tells::OutOfMemory | Tells::Logged => PollFlags::IN,
         }
     }
 
@@ -90,10 +94,12 @@ impl Source {
             // Told until it is read (kernfs_generic_poll).
             Tells::Events => self.taken(rustix::io::pread(&self.fd, &mut [0; CONTENT][..], 0)),
             Tells::Usage { .. } | Tells::OutOfMemory => self.taken(rustix::io::read(&self.fd, &mut [0; 8][..])),
+            // Who reads the log has a descriptor of its own: here one call takes off however much was said.
+            Tells::Logged => self.taken(rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::End(0))),
         }
     }
 
-    fn taken(&self, read: rustix::io::Result<usize>) -> Told {
+    fn taken<T>(&self, read: rustix::io::Result<T>) -> Told {
         if read.is_ok() { Told::News } else { Told::Gone }
     }
 }
@@ -114,10 +120,10 @@ pub(crate) struct Sources {
 }
 
 impl Tree {
-    /// Opens all that tells of the want of memory of a worker's leaf, which must have its limits.
+    /// Opens all that tells of the want of memory of a worker's `leaf`, which must have its limits.
     ///
     /// Errors: `Limit` where the plan requires to be told and there is no trigger to be had.
-    pub(crate) fn memory_sources(&self, id: &WorkerId, plan: &SandboxPlan) -> Result<Sources, LeafError> {
+    pub(crate) fn memory_sources(&self, id: &WorkerId, plan: &SandboxPlan, worker: &WorkerLeaf) -> Result<Sources, LeafError> {
         let leaf = format!("{}/worker", self.group(id));
         let mut sources = Sources::default();
         if let Some(trigger) = plan.pressure.memory {
@@ -133,9 +139,11 @@ impl Tree {
                 }
             }
         }
-        if let Some(v1) = self.v1("memory") {
-            sources.list.extend(usage(&v1.dir(&leaf), plan));
-            sources.list.extend(event(&v1.dir(&leaf), "memory.oom_control", "").map(|fd| Source { tells: Tells::OutOfMemory, fd }));
+        if let Some(dir) = worker.v1_of("memory") {
+            sources.list.extend(worker.usage_source());
+            sources.list.extend(event(dir, "memory.oom_control", "").map(|fd| Source { tells: Tells::OutOfMemory, fd }));
+            // Without it the init looks from time to time.
+            sources.list.extend(KernelLog::open().ok().map(|log| Source { tells: Tells::Logged, fd: log.into() }));
         } else if let Some(v2) = self.v2() {
             let opened = rustix::fs::open(v2.dir(&leaf).join("memory.events"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
             sources.list.extend(opened.ok().map(|fd| Source { tells: Tells::Events, fd }));
@@ -183,19 +191,27 @@ impl Tree {
     }
 }
 
-/// Nine tenths of the limit, where there is one.
-fn usage(dir: &Path, plan: &SandboxPlan) -> Option<Source> {
-    let limit = plan.limits.get(&LimitKey::MemoryMax)?.value.count()?;
-    let threshold = limit / 10 * 9;
-    let fd = event(dir, "memory.usage_in_bytes", &threshold.to_string())?;
-    Some(Source { tells: Tells::Usage { threshold }, fd })
+impl WorkerLeaf {
+    /// Nine tenths of the limit that is in force now, bytes; `None` without a limit, and where nothing tells of it but the limit itself (v2).
+    pub(crate) fn usage_threshold(&self) -> Option<u64> {
+        self.v1_of("memory")?;
+        self.memory_limit().map(|limit| limit / 10 * 9)
+    }
+
+    /// Tells when so much is in use.
+    pub(crate) fn usage_source(&self) -> Option<Source> {
+        let threshold = self.usage_threshold()?;
+        let fd = event(self.v1_of("memory")?, "memory.usage_in_bytes", &threshold.to_string())?;
+        Some(Source { tells: Tells::Usage { threshold }, fd })
+    }
 }
 
-/// An eventfd that a v1 file's events are told to (Documentation/admin-guide/cgroup-v1/memory.rst); `None` where this kernel has none.
-fn event(dir: &Path, file: &str, words: &str) -> Option<OwnedFd> {
+/// An eventfd that a v1 file's events are told to (Documentation/admin-guide/cgroup-v1/memory.rst); `None` where this kernel has none. Closing
+/// it ends that, and does not wait for it (memcg_event_wake).
+fn event(dir: &OwnedFd, file: &str, words: &str) -> Option<OwnedFd> {
     let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).ok()?;
-    let watched = rustix::fs::open(dir.join(file), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let watched = rustix::fs::openat(dir, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let line = format!("{} {} {words}", event.as_fd().as_raw_fd(), watched.as_raw_fd());
-    interface::write(&dir.join("cgroup.event_control"), line.trim_end()).ok()?;
+    interface::write_at(dir, "cgroup.event_control", line.trim_end()).ok()?;
     Some(event.into())
 }

@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::counters::{Home, collect};
+use super::nested;
 use crate::protocol::{CgroupFacts, Resources};
 
 /// A block of a file's content; most files fit into one.
@@ -88,7 +89,11 @@ impl LeafReader {
         if self.leaf.split('/').any(|part| part == "..") {
             return Resources::default();
         }
-        let resources = collect(&mut |home, name| self.file(home, name));
+        let own = collect(&mut |home, name| self.file(home, name));
+        let resources = nested::with_kills_below(own, || {
+            let mount = self.facts.mounts.get(Home::V1("memory").key())?;
+            nested::look_below_path(&Path::new(mount).join(self.leaf.trim_start_matches('/')))
+        });
         if resources == Resources::default() {
             // The leaf is gone: another one of its name may have what this one has not.
             self.close();

@@ -9,9 +9,6 @@ use crate::cgroup::MemorySource;
 use crate::oom::KernelLog;
 use crate::step::CallError;
 
-/// `oom_score_adj` of inits: after everything that may be done without, before what the host can't live without (-1000).
-const SCORE: &str = "-900";
-
 /// What the launcher opened.
 #[derive(Default)]
 pub(crate) struct OomContext {
@@ -54,5 +51,5 @@ impl HostNumbers {
 /// When the host runs out of memory, the init is not to go before what it has to tell of. Only after the worker is born: what the worker has
 /// inherited it could come back to. Host feature `init_oom_score` says whether it can be had.
 pub(super) fn spare_the_init() {
-    let _ = std::fs::write("/proc/self/oom_score_adj", SCORE);
+    crate::oom::spare();
 }

@@ -70,6 +70,7 @@ impl Launcher {
     pub(super) fn prepare(options: LauncherOptions) -> Result<Self, LaunchError> {
         detach_from_terminal();
         let confined = Confined::enter()?;
+        crate::oom::spare();
         crate::init::leave_real_time().map_err(|e| LaunchError::setup("leave real time", e))?;
         let inventory = super::resolve::devices::inventory(&options)?;
         let policies = Policies::open(&options)?;
@@ -168,6 +169,10 @@ impl Launcher {
         let stays = self.options.purpose == Purpose::Run || std::env::var_os("INVOCATION_ID").is_some();
         let refused = |e| LaunchError::new(LaunchErrorKind::SetupFailed, format!("enter the hive's own cgroup: {}", error_chain(&e)));
         self.tree.take_in(hive, stays).map_err(refused)?;
+        if !stays {
+            // Whoever started them may run out of memory of its own.
+            self.tree.enter().map_err(refused)?;
+        }
         let mut host = super::resolve::devices::host_features(&self.tree);
         host.insert(confine::SETTING.into(), self.confined.feature());
         host.extend(super::memory::features(&self.tree));

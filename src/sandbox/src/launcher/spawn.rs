@@ -22,6 +22,7 @@ use super::uids::UidLease;
 use crate::cgroup::Leaves;
 use crate::init::{InitContext, OomContext, Stdio};
 use crate::mount_tree::{MountApi, Tree};
+use crate::oom::ordinary_child;
 use crate::protocol::{Channel, LaunchError, LaunchErrorKind, MAX_MESSAGE};
 use crate::seccomp::Filters;
 use crate::step::CallError;
@@ -211,7 +212,7 @@ impl Launcher {
         let leaves = self.tree.make_leaves(&id, &plan.limits, &plan.devices).map_err(|e| leaf_failed(&e))?;
         plan.not_in_force.extend(leaves.notes.iter().cloned());
         plan.not_in_force.extend(self.confined.note());
-        let oom = self.oom_context(&mut plan).inspect_err(|_| drop(self.tree.remove_leaves(&id)))?;
+        let oom = self.oom_context(&mut plan, &leaves).inspect_err(|_| drop(self.tree.remove_leaves(&id)))?;
         let (cgroup, device_program) = (leaves.path.clone(), leaves.device_program);
         let locks = gpus.iter().filter_map(|gpu| Some(gpu.lock.as_ref()?.as_raw_fd())).chain(uid.as_ref().map(UidLease::as_raw)).collect();
         let started = self.start(&plan, leaves, Parts { trees, control, streams, filters, oom, locks });
@@ -271,7 +272,8 @@ impl Launcher {
             host_numbers: None,
             mapping: None,
         };
-        match clone_process(&self.proof, namespaces, context.leaves.init_v2_fd()) {
+        let clone = || clone_process(&self.proof, namespaces, context.leaves.init_v2_fd());
+        match ordinary_child(clone, |cloned| matches!(cloned, Cloned::Child)) {
             Ok(Cloned::Child) => crate::init::main(context, &self.proof),
             Ok(Cloned::Parent { pid, pidfd }) => Ok((pid, pidfd)),
             Err(e) => Err(LaunchError::setup("create namespaces", namespaces_refused(plan, e))),

@@ -27,6 +27,8 @@ pub(crate) struct KillBook {
     first: Option<Victim>,
     victims: VecDeque<Victim>,
     main_killed: Option<Victim>,
+    /// Records were lost before they could be read.
+    gap: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -124,6 +126,17 @@ impl KillBook {
         self.main.is_some()
     }
 
+    /// Some of the log was overwritten, or could not be read.
+    pub(crate) fn miss(&mut self) {
+        self.gap = true;
+    }
+
+    /// Whether a kill of the worker's own process would be known: the line on a kill is never left out, only the summary before it is. A
+    /// process whose first thread has ended is named by another thread's number (find_lock_task_mm): then its choice is left without a kill.
+    pub(crate) fn would_tell_of_main(&self) -> bool {
+        self.main.is_some() && !self.gap && !self.chosen.iter().any(|choice| Some(choice.pid) == self.main)
+    }
+
     fn holds(&self, group: &str) -> bool {
         self.leaf.as_deref().is_some_and(|leaf| group == leaf || is_below(group, leaf))
     }
@@ -200,6 +213,16 @@ mod tests {
     fn the_own_process_is_known_by_its_number_where_the_summary_is_left_out() {
         let book = book(&[killed(11), killed(10)]);
         assert_eq!((book.kills(), book.main_killed().map(|v| v.bound)), (1, Some(None)));
+    }
+
+    #[test]
+    fn a_log_with_a_gap_or_without_the_number_would_not_tell_of_the_own_process() {
+        assert!(book(&[killed(11)]).would_tell_of_main());
+        assert!(!KillBook::new(Some(LEAF.into()), None).would_tell_of_main());
+        assert!(!book(&[chosen(10, LEAF, Some(LEAF)), killed(12)]).would_tell_of_main(), "a thread of it was named");
+        let mut lost = book(&[]);
+        lost.miss();
+        assert!(!lost.would_tell_of_main());
     }
 
     #[test]

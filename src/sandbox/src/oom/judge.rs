@@ -3,10 +3,13 @@
 //! | own process ended by | log | counters | finding |
 //! |---|---|---|---|
 //! | SIGKILL of somebody's | names it | | it was killed for want of memory |
-//! | | names as many others as were counted | | none: somebody sent the signal |
-//! | | says less, or can't be read | more kills than were others' before | it was |
+//! | | does not, and is whole | | none: somebody sent the signal |
+//! | | has a gap, or can't be read | more kills than were others' before | it was |
 //! | | | no more | none |
 //! | anything else | | | none, unless the init ended the worker for another's kill |
+//!
+//! Whole does not mean that it says whose every kill was: of many kills in a short time, of whomever on the machine, the kernel leaves out the
+//! summaries (`oom_rs` in mm/oom_kill.c), never the line that names the process.
 
 use rbee_hive_policy::OnOom;
 
@@ -65,7 +68,7 @@ pub(crate) fn judge(evidence: &Evidence<'_>) -> Option<Finding> {
     let scope = if evidence.counters.killed_as_a_group() { OomScope::Group } else { OomScope::Main };
     match logged {
         Some(victim) => Some(evidence.finding(scope, Some(victim))),
-        None if evidence.log_is_whole() => None,
+        None if evidence.book.is_some_and(KillBook::would_tell_of_main) => None,
         None if evidence.counters.kills.is_some_and(|kills| kills > evidence.others) => {
             Some(evidence.finding(scope, evidence.only_victim()))
         }
@@ -74,11 +77,6 @@ pub(crate) fn judge(evidence: &Evidence<'_>) -> Option<Finding> {
 }
 
 impl Evidence<'_> {
-    /// Whether every kill that was counted has its name in the log, and the own process would be known by its number.
-    fn log_is_whole(&self) -> bool {
-        self.book.is_some_and(|book| book.knows_main() && self.counters.kills.is_some_and(|kills| book.kills() >= kills))
-    }
-
     /// The one that it must have been, where the own process's number is not known.
     fn only_victim(&self) -> Option<Victim> {
         let book = self.book.filter(|book| !book.knows_main() && book.kills() == 1 && self.counters.kills == Some(1))?;
@@ -148,8 +146,19 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_says_less_than_was_counted_decides_nothing() {
-        let log = book(&[11]);
+    fn a_kill_whose_summary_was_left_out_is_not_taken_for_the_own_process() {
+        let mut log = KillBook::new(Some(LEAF.into()), Some(MAIN));
+        log.note(Said::Killed { pid: 11, name: "child".into(), memory: 4096 });
+        assert_eq!(found(&evidence(MainEnd::Killed, 1, Some(&log))), None, "the line that names the process is never left out");
+        log.note(Said::Killed { pid: MAIN, name: "main".into(), memory: 4096 });
+        assert_eq!(found(&evidence(MainEnd::Killed, 2, Some(&log))), Some((OomScope::Main, None, Some(MAIN))));
+    }
+
+    #[test]
+    fn a_log_with_a_gap_decides_nothing() {
+        let mut log = book(&[11]);
+        assert_eq!(found(&evidence(MainEnd::Killed, 2, Some(&log))), None, "it is whole");
+        log.miss();
         assert_eq!(found(&evidence(MainEnd::Killed, 2, Some(&log))), Some((OomScope::Main, None, None)));
         assert_eq!(found(&Evidence { others: 2, ..evidence(MainEnd::Killed, 2, Some(&log)) }), None);
     }

@@ -38,7 +38,7 @@ impl KernelLog {
         Ok(Self(fd))
     }
 
-    /// Hands all that was logged since the last time to `book`.
+    /// Hands all that was logged since the last time to `book`, and tells it where something is missing.
     pub(crate) fn read_into(&self, book: &mut KillBook) {
         let mut buffer = vec![0; RECORD];
         for _ in 0..MAX_RECORDS {
@@ -50,10 +50,19 @@ impl KernelLog {
                     }
                 }
                 // Overrun: the next read gives the oldest that is left.
-                Err(Errno::PIPE | Errno::INTR) => {}
-                Err(_) => return,
+                Err(Errno::PIPE) => book.miss(),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                Err(_) => return book.miss(),
             }
         }
+        book.miss();
+    }
+}
+
+impl From<KernelLog> for OwnedFd {
+    fn from(log: KernelLog) -> Self {
+        log.0
     }
 }
 

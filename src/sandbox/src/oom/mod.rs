@@ -10,6 +10,7 @@ mod book;
 mod judge;
 mod log;
 mod record;
+mod score;
 mod settle;
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,9 @@ pub(crate) use book::KillBook;
 pub(crate) use judge::{Evidence, Finding, MainEnd, judge};
 pub(crate) use log::KernelLog;
 pub use record::{Said, parse as parse_record};
-pub(crate) use settle::Settled;
+pub use score::spare;
+pub(crate) use score::{is_spared, ordinary_child};
+pub(crate) use settle::{Kept, Settled};
 
 /// Who ran out of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -35,9 +35,32 @@ impl Settled {
     }
 }
 
+/// Kills that stay counted when the group that counted them is removed: on v1 one below a leaf takes its count along.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Kept {
+    gone: u64,
+    last: u64,
+}
+
+impl Kept {
+    /// All kills so far, where `counted` are counted now.
+    pub(crate) fn in_all(&mut self, counted: u64) -> u64 {
+        self.gone += self.last.saturating_sub(counted);
+        self.last = counted;
+        self.gone.saturating_add(counted)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_counted_once_stays_counted() {
+        let mut kept = Kept::default();
+        let all: Vec<u64> = [0, 2, 2, 0, 1, 4, 3].map(|counted| kept.in_all(counted)).into();
+        assert_eq!(all, [0, 2, 2, 2, 3, 6, 6]);
+    }
 
     #[test]
     fn only_what_was_counted_long_before_the_end_was_others() {

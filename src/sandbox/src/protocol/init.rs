@@ -70,6 +70,8 @@ pub enum ToInit {
         /// Answer's number.
         seq: u64,
     },
+    /// The worker's limits were changed: what tells of want of memory is to follow. One that comes in vain does no harm.
+    Limits,
     /// The verdict has arrived: the init may exit.
     Ack,
 }

@@ -1,6 +1,7 @@
 //! Other limits of a running worker, shown.
 
 use rbee_hive_policy::LimitKey;
+use rbee_hive_sandbox::protocol::ToInit;
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -8,6 +9,13 @@ use super::{InForce, Worker};
 use crate::{About, EventKind};
 
 impl Worker {
+    /// Its init watches how near it comes to them.
+    pub(super) async fn tell_init_of_limits(&self) {
+        if let Err(error) = self.link.send(&ToInit::Limits).await {
+            tracing::warn!(worker = %self.id, %error, "its init can't be told of its new limits: what is told of pressure is of the old ones");
+        }
+    }
+
     /// Shows limits that are in force already, and tells of them.
     pub(super) fn show_limits(&mut self, now: InForce, changed: &[LimitKey], shown: oneshot::Sender<()>) {
         self.view.send_modify(|view| {

@@ -205,7 +205,10 @@ impl Worker {
             Command::Stop { by, grace } => self.ask_to_stop(by, grace).await,
             Command::Signal { signal } => drop(self.link.send(&ToInit::Signal { signal }).await),
             Command::Tell { text } => self.story.tell("device", "{}: {}", &[&self.id, &text]),
-            Command::ShowLimits { now, changed, shown } => self.show_limits(now, &changed, shown),
+            Command::ShowLimits { now, changed, shown } => {
+                self.tell_init_of_limits().await;
+                self.show_limits(now, &changed, shown);
+            }
             Command::Freeze { tell } => self.freeze_by_request(tell),
             Command::Thaw { tell } => self.thaw_by_request(tell),
         }

@@ -127,7 +127,7 @@ impl FakeInit {
                 ToInit::Thaw { seq } => self.say(FromInit::Settled { seq }, &[]),
                 ToInit::Reclaim { seq } => self.say(FromInit::Reclaimed { seq, bytes: Some(4096) }, &[]),
                 // As an init that does not answer: nothing is said of what it would have seen.
-                ToInit::Made { .. } | ToInit::Inspect { .. } | ToInit::Ack => {}
+                ToInit::Made { .. } | ToInit::Inspect { .. } | ToInit::Limits | ToInit::Ack => {}
             }
         }
     }

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use crate::protocol::{CgroupFacts, Resources};
 
-use super::interface;
+use super::{interface, nested};
 
 pub use unmeasured::{Unmeasured, unmeasured};
 
@@ -40,10 +40,9 @@ pub fn read_resources(facts: &CgroupFacts, leaf: &str) -> Resources {
     if leaf.split('/').any(|part| part == "..") {
         return Resources::default();
     }
-    collect(&mut |home, file| {
-        let mount = facts.mounts.get(home.key())?;
-        interface::read(&Path::new(mount).join(leaf.trim_start_matches('/')).join(file)).ok()
-    })
+    let dir = |home: Home| Some(Path::new(facts.mounts.get(home.key())?).join(leaf.trim_start_matches('/')));
+    let own = collect(&mut |home, file| interface::read(&dir(home)?.join(file)).ok());
+    nested::with_kills_below(own, || nested::look_below_path(&dir(Home::V1("memory"))?))
 }
 
 /// Gives a file's content; `None` where it cannot be had.

@@ -24,8 +24,10 @@ pub(super) fn run(mut supervisor: Supervisor) -> i32 {
     supervisor.wait_until_empty();
     supervisor.drain();
     // All are reaped by now.
-    let resources = supervisor.leaf().resources().or_io(super::io::ended());
+    let mut resources = supervisor.leaf().resources().or_io(super::io::ended());
     let out_of_memory = supervisor.memory_at_the_end();
+    resources.oom_kills = supervisor.kills_in_all().or(resources.oom_kills);
+    resources.memory_events.oom_kill = resources.oom_kills;
     let verdict = supervisor.verdict(&resources, out_of_memory);
     let parts = supervisor.watcher.take().map_or_else(Vec::new, |watcher| watcher.into_parts(PARTS, PART));
     for part in parts {
@@ -70,8 +72,8 @@ impl Supervisor {
 
     fn out_of_memory(&self, resources: &Resources, found: Finding) -> Verdict {
         let Finding { scope, bound, victim } = found;
-        // Another's limit was reached, or the host's memory was used up.
-        let own = matches!(bound, Some(OomBound::Worker) | None);
+        // Another's limit was reached, or the host's memory was used up, or nobody knows.
+        let own = bound == Some(OomBound::Worker);
         Verdict::OomKilled {
             peak: resources.memory_peak,
             limit: self.leaf().memory_limit().filter(|_| own),

@@ -3,6 +3,7 @@
 //! ```text
 //!  sources ──poll──► pressure: told, at most so often        ──► hive
 //!                └─► kills: counted, looked up in the log     ──► hive, and on_oom
+//!  kernel log ─poll─► only that something was said: then the kills are counted
 //! ```
 //! The counters are read once more when everything is dead; so is the log, which by then says all that it will.
 
@@ -12,9 +13,9 @@ use rbee_hive_policy::OnOom;
 
 use super::{MainExit, Supervisor};
 use crate::StoppedBy;
-use crate::cgroup::{MemoryEvents, MemorySource, Tells, Told};
+use crate::cgroup::{MemoryEvents, MemorySource, Tells, Told, WorkerLeaf};
 use crate::init::OomContext;
-use crate::oom::{Evidence, Finding, KernelLog, KillBook, MainEnd, Settled, judge};
+use crate::oom::{Evidence, Finding, Kept, KernelLog, KillBook, MainEnd, Settled, judge};
 use crate::protocol::{FromInit, MAX_VICTIMS, MemoryPressure, OomKills, PressureSource};
 
 /// One telling for each source in such a time.
@@ -27,6 +28,10 @@ const QUIET: Duration = Duration::from_millis(100);
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 /// Then it has not come: something was reclaimed after all.
 const LAST_LOOK: Duration = Duration::from_millis(640);
+/// After the kernel has said something it is not listened to for so long: what it says is seldom about a worker, and all inits hear it.
+const LOG_QUIET: Duration = Duration::from_millis(250);
+/// v1 tells nobody of a kill in a group below the leaf, or for want of the host's memory: without the kernel's log, kills are counted so often.
+const BLIND_LOOK: Duration = Duration::from_secs(2);
 
 /// What an init knows of its worker's memory.
 pub(super) struct MemoryWatch {
@@ -39,6 +44,10 @@ pub(super) struct MemoryWatch {
     victims_told: u64,
     settled: Settled,
     quiet_until: Option<Instant>,
+    log_quiet_until: Option<Instant>,
+    /// Kills that no source tells of are looked for from time to time.
+    blind: bool,
+    kept: Kept,
     /// When a kill is looked for, and how long after the look before.
     look: Option<(Instant, Duration)>,
 }
@@ -47,6 +56,8 @@ impl MemoryWatch {
     /// From what the launcher opened; `main` is the worker's own process as the host numbers it.
     pub(super) fn new(context: OomContext, main: Option<i32>) -> Self {
         let OomContext { log, leaf, sources } = context;
+        let has = |tells| sources.iter().any(|source| source.tells == tells);
+        let blind = has(Tells::OutOfMemory) && !has(Tells::Logged);
         Self {
             sources,
             log: log.map(|log| (log, KillBook::new(leaf, main))),
@@ -57,18 +68,26 @@ impl MemoryWatch {
             victims_told: 0,
             settled: Settled::new(Instant::now()),
             quiet_until: None,
-            look: None,
+            log_quiet_until: None,
+            blind,
+            kept: Kept::default(),
+            look: blind.then(|| (Instant::now() + BLIND_LOOK, BLIND_LOOK)),
         }
     }
 
     /// What to poll now.
-    pub(super) fn listening(&self) -> &[MemorySource] {
-        if self.quiet_until.is_some_and(|until| Instant::now() < until) { &[] } else { &self.sources }
+    pub(super) fn listening(&self) -> impl Iterator<Item = &MemorySource> {
+        let now = Instant::now();
+        let is_quiet = |until: Option<Instant>| until.is_some_and(|until| now < until);
+        let (quiet, log_quiet) = (is_quiet(self.quiet_until), is_quiet(self.log_quiet_until));
+        self.sources.iter().filter(move |source| if source.tells == Tells::Logged { !log_quiet } else { !quiet })
     }
 
     /// When to turn to it, whatever is polled.
     pub(super) fn resumes(&self) -> Option<Instant> {
-        self.quiet_until.filter(|until| *until > Instant::now()).into_iter().chain(self.look.map(|(at, _)| at)).min()
+        let now = Instant::now();
+        let quiet = [self.quiet_until, self.log_quiet_until].into_iter().flatten().filter(|until| *until > now);
+        quiet.chain(self.look.map(|(at, _)| at)).min()
     }
 
     /// Whether a kill is to be looked for now.
@@ -108,6 +127,30 @@ impl MemoryWatch {
         }
     }
 
+    /// Exchanges what tells of nine tenths of the limit for what tells of the limit that is in force now; whether it is another.
+    fn follow(&mut self, leaf: &WorkerLeaf) -> bool {
+        let at = self.sources.iter().position(|source| matches!(source.tells, Tells::Usage { .. }));
+        let before = at.map(|at| self.sources[at].tells);
+        let now = leaf.usage_threshold().map(|threshold| Tells::Usage { threshold });
+        if before == now {
+            return false;
+        }
+        let at = match at {
+            Some(at) => {
+                self.sources.remove(at);
+                at
+            }
+            // It comes before a kill is told.
+            None => self.sources.iter().position(|source| source.tells == Tells::OutOfMemory).unwrap_or(self.sources.len()),
+        };
+        if let Some(source) = leaf.usage_source() {
+            self.sources.insert(at, source);
+        }
+        // What was told was told of another limit.
+        self.told.retain(|(source, ..)| *source != PressureSource::Usage);
+        true
+    }
+
     fn read_log(&mut self) {
         if let Some((log, book)) = &mut self.log {
             log.read_into(book);
@@ -131,13 +174,17 @@ impl Supervisor {
         let news = self.memory.news();
         let now = Instant::now();
         let due = self.memory.is_due();
-        if news.is_empty() && !due {
+        if news.contains(&Tells::Logged) {
+            self.memory.log_quiet_until = Some(now + LOG_QUIET);
+        }
+        let said_alone = news.iter().all(|tells| *tells == Tells::Logged);
+        if said_alone && !due && !(news.contains(&Tells::Logged) && self.has_new_kills()) {
             return;
         }
-        if !news.is_empty() {
+        if !said_alone {
             self.memory.quiet_until = Some(now + QUIET);
         }
-        let counters = self.leaf().memory_events();
+        let counters = self.memory_counters();
         for source in self.short_of(&news, &counters) {
             self.tell_pressure(source, &counters);
         }
@@ -150,6 +197,24 @@ impl Supervisor {
         } else if let Some((_, waited)) = self.memory.look.filter(|_| due) {
             self.memory.look = (waited < LAST_LOOK).then(|| (now + waited * 2, waited * 2));
         }
+        if self.memory.blind && self.memory.look.is_none() {
+            self.memory.look = Some((now + BLIND_LOOK, BLIND_LOOK));
+        }
+    }
+
+    /// What the leaf has counted, with what groups that are gone had.
+    fn memory_counters(&mut self) -> MemoryEvents {
+        let counters = self.leaf().memory_events();
+        MemoryEvents { kills: counters.kills.map(|kills| self.memory.kept.in_all(kills)), ..counters }
+    }
+
+    fn has_new_kills(&mut self) -> bool {
+        self.leaf().oom_kills().is_some_and(|kills| self.memory.kept.in_all(kills) > self.memory.kills_told)
+    }
+
+    /// Kills so far, also where the cgroup does not count them any more; `None` where none are counted.
+    pub(super) fn kills_in_all(&mut self) -> Option<u64> {
+        self.memory_counters().kills
     }
 
     /// What the news come to.
@@ -164,13 +229,25 @@ impl Supervisor {
                     found.extend((counters.limit_hits > before.limit_hits.or(Some(0))).then_some(PressureSource::Max));
                 }
                 // It is told on the way down, too.
-                Tells::Usage { threshold } if self.leaf().memory_current().is_none_or(|bytes| bytes >= *threshold) => {
-                    found.push(PressureSource::Usage);
-                }
-                Tells::Usage { .. } | Tells::OutOfMemory => {}
+                Tells::Usage { .. } if self.uses_nine_tenths() => found.push(PressureSource::Usage),
+                Tells::Usage { .. } | Tells::OutOfMemory | Tells::Logged => {}
             }
         }
         found
+    }
+
+    /// Of the limit that is in force now.
+    fn uses_nine_tenths(&self) -> bool {
+        let threshold = self.leaf().usage_threshold();
+        threshold.is_some_and(|threshold| self.leaf().memory_current().is_none_or(|bytes| bytes >= threshold))
+    }
+
+    /// The limits are others: so is what is too near to them, and what is so already is told now.
+    pub(super) fn follow_limits(&mut self) {
+        if self.memory.follow(self.context.leaves.worker_leaf()) && self.uses_nine_tenths() {
+            let counters = self.memory_counters();
+            self.tell_pressure(PressureSource::Usage, &counters);
+        }
     }
 
     fn tell_pressure(&mut self, source: PressureSource, counters: &MemoryEvents) {
@@ -226,7 +303,7 @@ impl Supervisor {
 
     /// Everything is dead: what there is still to tell, and whether the end was for want of memory.
     pub(super) fn memory_at_the_end(&mut self) -> Option<Finding> {
-        let counters = self.leaf().memory_events();
+        let counters = self.memory_counters();
         let killed = matches!(self.main_exit, Some(MainExit::Signaled { signal: libc::SIGKILL, .. }));
         let kills = counters.kills.unwrap_or(0);
         if kills > self.memory.kills_told {

@@ -289,6 +289,7 @@ impl Supervisor {
                 Ok((ToInit::Freeze { seq }, _)) => self.freeze(seq),
                 Ok((ToInit::Thaw { seq }, _)) => self.thaw(seq),
                 Ok((ToInit::Reclaim { seq }, _)) => self.begin_reclaim(seq),
+                Ok((ToInit::Limits, _)) => self.follow_limits(),
                 Ok((ToInit::Ack, _)) => self.acknowledged = true,
                 Err(e) if e.would_block() => return,
                 Err(e) if e.is_one_bad_message() => {} // one bad message is not the hive's end

@@ -136,10 +136,10 @@ impl Launcher {
         match self.tree.make_leaves(&id, &plan.limits, &plan.devices) {
             Ok(leaves) => {
                 trial.notes.extend(leaves.notes.iter().cloned());
-                drop(leaves);
-                if let Ok(sources) = self.tree.memory_sources(&id, plan) {
+                if let Ok(sources) = self.tree.memory_sources(&id, plan, leaves.worker_leaf()) {
                     trial.notes.extend(sources.notes);
                 }
+                drop(leaves);
                 self.tree.remove_leaves(&id);
             }
             Err(error) => match &*error.source {

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::super::serve::Launcher;
 use crate::cgroup::Tree;
 use crate::init::{bounds, resource};
+use crate::oom::ordinary_child;
 use crate::protocol::{LaunchError, LaunchErrorKind};
 use crate::step::CallError;
 
@@ -77,7 +78,9 @@ impl Launcher {
     fn in_a_copy(&self, id: &WorkerId, who: &Credentials, wanted: &[Wanted]) -> Result<Option<Failure>, LaunchError> {
         let failed = |call: &str, e: std::io::Error| LaunchError::setup("limit its processes", CallError::new(call, e));
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| failed("pipe", e.into()))?;
-        match clone_process(&self.proof, Namespaces::NONE, None) {
+        // It takes the worker's uid.
+        let clone = || clone_process(&self.proof, Namespaces::NONE, None);
+        match ordinary_child(clone, |cloned| matches!(cloned, Cloned::Child)) {
             Ok(Cloned::Child) => {
                 drop(reader);
                 let done = take(who).and_then(|()| limit_all(&self.tree, id, wanted));
