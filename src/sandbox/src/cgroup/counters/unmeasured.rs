@@ -20,7 +20,7 @@ pub struct Unmeasured {
 const NO_CGROUPS: &str = "this hive has no cgroups (mode none)";
 const NO_LEAF: &str = "the worker's cgroup was not read: it is not made yet, or it went without its init's last word";
 const UNREADABLE: &str = "its file in the cgroup could not be read";
-const NOT_ENABLED: &str = "the controller is not enabled in this hive's part of the cgroup v2 tree";
+pub(super) const NOT_ENABLED: &str = "the controller is not enabled in this hive's part of the cgroup v2 tree";
 
 /// Why each figure that is `None` in `resources` is so; `facts` are those of the hive that has read them.
 pub fn unmeasured(resources: &Resources, facts: &CgroupFacts) -> Vec<Unmeasured> {
@@ -85,7 +85,7 @@ fn why(figure: &str, known: &Known<'_>) -> &'static str {
         "memory" | "swap" | "page" | "oom" if known.v1("memory") => memory_v1(figure),
         "memory" | "swap" | "page" | "oom" => memory_v2(figure),
         "cpu" if figure.starts_with("cpu_throttled") => known.controller("cpu"),
-        "io" => io(known),
+        "io" => super::io::why(figure, known.facts),
         "pids" if known.resources.pids_current.is_none() => known.controller("pids"),
         "pids" => "Linux before 6.1 keeps no peak of tasks (pids.peak)",
         "pressure" => pressure(figure, known),
@@ -119,14 +119,6 @@ fn memory_v2(figure: &str) -> &'static str {
         "memory_by_kind.page_tables" => "Linux before 5.11 does not count page tables by cgroup",
         "memory_events.oom_group_kill" => "Linux before 5.17 does not count them",
         _ => UNREADABLE,
-    }
-}
-
-fn io(known: &Known<'_>) -> &'static str {
-    match (known.v1("blkio"), known.resources.lacks_io()) {
-        (true, true) => "cgroup v1 counts only what goes to devices that some group throttles",
-        (true, false) => "cgroup v1 counts only what goes to devices that some group throttles; by process only bytes can be counted",
-        (false, _) => NOT_ENABLED,
     }
 }
 
