@@ -81,6 +81,8 @@ pub struct HostFacts {
     pub host_mems: String,
     /// Bytes of memory; `None` where it is not known.
     pub memory: Option<u64>,
+    /// Why bounds of writes to block devices hold direct and synchronous writes only; `None` where they hold all.
+    pub loose_writes: Option<String>,
     /// Block devices that limits name, with the number of the whole disk; those that the host lacks are not among them.
     pub block_devices: BTreeMap<String, String>,
     /// Sizes of huge pages, bytes.

@@ -72,3 +72,32 @@ fn what_a_worker_writes_is_counted_whole_on_v1_while_somebody_throttles_the_disk
     let stopped = hive.call("worker_stop", json!({"worker_id": "w", "grace_ms": 0}));
     assert!(bytes(&stopped) >= bytes(&after), "they never go back: {stopped:#}");
 }
+
+#[test]
+fn a_bound_of_writes_holds_all_of_them_or_is_refused_where_it_is_required_and_listed_where_it_is_a_wish() {
+    require_root!();
+    let Some((directory, disk)) = on_a_disk() else { skip!("a temporary directory on a disk") };
+    let loose = on_v1("blkio") || on_v1("memory");
+    let required = policy(directory.path(), &format!("io_max = \"{disk} wbps=1MiB\""));
+    let wish = required.replace("io_max = ", "io_max = { value = ").replace("wbps=1MiB\"", "wbps=1MiB\", enforce = \"if_available\" }");
+    let hive = Hive::start(HiveOptions::default().policy("required", &required).policy("wish", &wish));
+    let refused = spawn(&hive, "required");
+    if loose {
+        let refused = refused.expect_err("most writes would go past it");
+        assert_eq!(refused.kind(), "not_enforceable", "{refused}");
+        assert!(refused.to_string().contains("direct and synchronous"), "{refused}");
+    } else if let Err(refused) = refused {
+        skip!("the io controller: {refused}");
+    } else {
+        hive.call("worker_delete", json!({"worker_id": "w"}));
+    }
+    let worker = spawn(&hive, "wish").expect("a wish is no reason to refuse");
+    let listed = |worker: &Value| worker["not_in_force"].as_array().into_iter().flatten().any(|n| n["setting"] == "io_max");
+    assert_eq!(listed(&worker), loose, "{worker:#}");
+    assert!(worker["limits"]["io_max"].is_string(), "direct writes are held to it all the same: {worker:#}");
+    if loose {
+        let asked = json!({"worker_id": "w", "limits": {"io_max": format!("{disk} wbps=512KiB")}});
+        let refused = hive.rpc("worker_update", asked).expect_err("what is asked for must hold");
+        assert_eq!(refused.kind(), "not_enforceable", "{refused}");
+    }
+}

@@ -265,7 +265,7 @@ fn every_new_limit_holds_or_is_listed_with_its_reason() {
     limits += &(wish("cgroup_descendants", "0") + &wish("cgroup_depth", "0"));
     let mut names = vec!["cpu_burst", "io_weight", "hugetlb", "dmem", "cgroup_descendants", "cgroup_depth"];
     if let Some(disk) = disk() {
-        limits += &wish("io_max", &format!("\"{disk} rbps=10MiB wiops=100\""));
+        limits += &wish("io_max", &format!("\"{disk} rbps=10MiB riops=100\""));
         names.push("io_max");
     }
     let policy = format!(
@@ -294,11 +294,11 @@ fn named_bounds_are_changed_and_taken_away_while_the_worker_runs() {
         "[worker]\nbinary = \"mock-worker\"\n[verify]\ninterval = \"0\"\n[limits]\ncpus = 1.0\n[request]\nmay_set = [\"limits\"]\n";
     let hive = Hive::start(HiveOptions::default().policy("open", policy));
     spawn(&hive, "w", "open");
-    let first = update(&hive, "w", json!({"io_max": format!("{disk} rbps=10MiB wiops=100"), "cpu_burst": "20ms"}));
+    let first = update(&hive, "w", json!({"io_max": format!("{disk} rbps=10MiB riops=100"), "cpu_burst": "20ms"}));
     let Ok(first) = first else { skip!("a controller of block I/O and cpu.max.burst: {first:?}") };
-    assert_eq!(first["limits"]["io_max"], json!(format!("{disk} rbps=10MiB wiops=100")));
+    assert_eq!(first["limits"]["io_max"], json!(format!("{disk} rbps=10MiB riops=100")));
     assert_in_force(&hive, "w");
-    update(&hive, "w", json!({"io_max": format!("{disk} wbps=1MiB"), "cpus": 0.1, "cpu_burst": 0})).expect("other bounds");
+    update(&hive, "w", json!({"io_max": format!("{disk} riops=50"), "cpus": 0.1, "cpu_burst": 0})).expect("other bounds");
     assert_in_force(&hive, "w");
     update(&hive, "w", json!({"io_max": "max"})).expect("no bounds");
     assert_eq!(assert_in_force(&hive, "w")["limits"]["io_max"], "max");

@@ -168,6 +168,7 @@ impl Launcher {
             landlock_abi: rbee_hive_sys::landlock::abi(),
             hive_ports: self.hive_ports.clone(),
             unenforceable: self.tree.unenforceable(),
+            loose_writes: self.tree.loose_writes(),
             memory: limits::memory(),
             block_devices: limits::block_devices(policy.limits.values().map(|l| &l.value).chain(policy.request.max.values())),
             huge_pages: self.tree.huge_pages(),
