@@ -304,3 +304,19 @@ fn named_bounds_are_changed_and_taken_away_while_the_worker_runs() {
     assert_eq!(assert_in_force(&hive, "w")["limits"]["io_max"], "max");
     eventually("an answer", Duration::from_secs(10), || ask(&first, "/health")["status"].as_str().map(str::to_owned));
 }
+
+#[test]
+fn a_limit_that_could_not_be_had_at_the_start_is_not_listed_once_an_update_has_put_another_in_force() {
+    require_root!();
+    let policy = "[worker]\nbinary = \"mock-worker\"\n[limits]\nopen_files = { value = 1000000, enforce = \"if_available\" }\n\
+        [request]\nmay_set = [\"limits\"]\n";
+    let hive = Hive::start(HiveOptions::default().policy("wish", policy));
+    let listed = |worker: &Value| worker["not_in_force"].as_array().into_iter().flatten().any(|n| n["setting"] == "open_files");
+    if !listed(&spawn(&hive, "w", "wish")) {
+        skip!("a host where a hard limit can't be raised");
+    }
+    let after = update(&hive, "w", json!({"open_files": 64})).expect("64 is less than anybody has");
+    assert!(!listed(&after), "{after:#}");
+    assert_eq!(line(&ask(&after, "/info"), "limits", "Max open files"), "Max open files 64 64 files");
+    assert!(!listed(&hive.call("worker_status", json!({"worker_id": "w"}))));
+}
