@@ -157,3 +157,20 @@ fn a_history_shows_what_was_used_and_outlives_the_worker_until_it_is_deleted() {
     hive.call("worker_delete", json!({"worker_id": "w"}));
     assert_eq!(hive.rpc("worker_history", json!({"worker_id": "w"})).expect_err("it is gone").kind(), "not_found");
 }
+
+#[test]
+fn reaching_the_limit_is_never_told_as_0_where_nobody_has_counted_it() {
+    require_root!();
+    let policy =
+        "[worker]\nbinary = \"mock-worker\"\n[limits]\nmemory_max = \"64MiB\"\nswap_max = { value = \"0\", enforce = \"if_available\" }\n";
+    let hive = Hive::start(HiveOptions::default().policy("small", policy));
+    let worker = hive.call("worker_spawn", json!({"worker_id": "w", "model": "m", "policy": "small", "device": "cpu"}));
+    let port = worker["port"].as_u64().and_then(|p| u16::try_from(p).ok()).expect("a port");
+    // It dies before it has answered.
+    let _ = http_get(port, &format!("/alloc?bytes={}", 256 * MIB));
+    let ended = hive.call("worker_wait", json!({"worker_id": "w", "for": "exit", "timeout_ms": 20_000}));
+    assert_eq!(ended["verdict"]["kind"], "oom_killed", "{ended:#}");
+    let (events, why) = (&ended["resources"]["memory_events"], &ended["unmeasured"]);
+    let explained = why.as_array().into_iter().flatten().any(|u| u["figure"] == "memory_events.max");
+    assert!(events["max"].as_u64() > Some(0) || (events["max"].is_null() && explained), "{events} {why}");
+}

@@ -1,6 +1,6 @@
 //! Memory: use, peak, kinds, swap, faults, and how often it was short.
 
-use super::{Home, Read, count, keyed, number};
+use super::{Home, Read, count, is_limit, keyed, number};
 use crate::protocol::{MemoryEvents, MemoryKinds, PageFaults, Resources};
 
 const V1: Home = Home::V1("memory");
@@ -33,9 +33,26 @@ fn v1(read: &mut Read<'_>, to: &mut Resources) {
     };
     to.page_faults = faults(&stat, "total_pgfault", "total_pgmajfault");
     to.oom_kills = read(V1, "memory.oom_control").and_then(|text| keyed(&text, "oom_kill"));
-    // memory.failcnt counts what v2 calls "max": charges that would have gone over the limit.
-    let max = number(read, (V1, "memory.failcnt"));
+    let max = max_v1(read, &stat);
     to.memory_events = MemoryEvents { max, oom_kill: to.oom_kills, ..MemoryEvents::default() };
+}
+
+/// What v2 calls "max": charges that would have gone over the limit.
+///
+/// Memory and swap together are charged before memory alone (try_charge_memcg in mm/memcontrol.c): where both have one limit it is the first
+/// that fails, and that is counted up to Linux 6.15 only. `None` where it may have happened without being counted.
+fn max_v1(read: &mut Read<'_>, stat: &str) -> Option<u64> {
+    if one_limit_v1(stat) {
+        number(read, (V1, "memory.memsw.failcnt")).filter(|times| *times > 0)
+    } else {
+        number(read, (V1, "memory.failcnt"))
+    }
+}
+
+/// Whether memory with swap has the limit that memory alone has.
+fn one_limit_v1(stat: &str) -> bool {
+    let limit = |key| keyed(stat, key).filter(|bytes| is_limit(*bytes));
+    limit("hierarchical_memory_limit").is_some_and(|memory| limit("hierarchical_memsw_limit") == Some(memory))
 }
 
 fn v2(read: &mut Read<'_>, to: &mut Resources) {

@@ -148,6 +148,33 @@ fn v1_files_win_over_an_empty_v2_leaf_and_pressure_comes_from_that() {
     assert_eq!(got.pressure.memory, Stalls::default());
 }
 
+/// [`V1`] with some of its files otherwise, a figure of it, and why it is null.
+fn v1_with<T>(files: &[(&'static str, &'static str)], figure: &str, of: fn(&Resources) -> T) -> (T, Option<String>) {
+    let mut all: BTreeMap<&str, &str> = V1.iter().copied().collect();
+    all.extend(files.iter().copied());
+    let got = leaf(&all.into_iter().collect::<Vec<_>>());
+    let facts = facts(Path::new("/none"), &["memory", "cpuacct", "cpu", "pids", "blkio", "unified"]);
+    (of(&got), unmeasured(&got, &facts).into_iter().find(|u| u.figure == figure).map(|u| u.why))
+}
+
+#[test]
+fn reaching_one_limit_of_memory_and_swap_is_not_told_as_never_where_nobody_counts_it() {
+    const ONE: (&str, &str) =
+        ("memory/memory.stat", "total_cache 1\nhierarchical_memory_limit 67108864\nhierarchical_memsw_limit 67108864\n");
+    const TWO: (&str, &str) =
+        ("memory/memory.stat", "total_cache 1\nhierarchical_memory_limit 67108864\nhierarchical_memsw_limit 99999744\n");
+    const NONE: (&str, &str) =
+        ("memory/memory.stat", "hierarchical_memory_limit 9223372036854771712\nhierarchical_memsw_limit 9223372036854771712\n");
+    let max = |stat, failed, both| {
+        let files = [stat, ("memory/memory.failcnt", failed), ("memory/memory.memsw.failcnt", both)];
+        v1_with(&files, "memory_events.max", |r| r.memory_events.max)
+    };
+    let (figure, why) = max(ONE, "0\n", "0\n");
+    assert!(figure.is_none() && why.as_ref().is_some_and(|why| why.contains("no proof")), "{why:?}");
+    assert_eq!(max(ONE, "0\n", "7\n"), (Some(7), None), "older kernels count it");
+    assert_eq!((max(TWO, "0\n", "0\n"), max(NONE, "0\n", "0\n")), ((Some(0), None), (Some(0), None)), "that of memory alone is counted");
+}
+
 #[test]
 fn a_device_without_figures_is_a_sum_of_nothing_and_a_figure_that_no_device_has_is_none() {
     let io = |text| {
