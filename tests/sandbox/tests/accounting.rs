@@ -41,7 +41,6 @@ fn unmeasured_here(worker: &Value) -> Vec<&'static str> {
         "memory_by_kind.kernel_stack",
         "memory_by_kind.page_tables",
         "memory_by_kind.slab",
-        "memory_by_kind.sock",
         "memory_events.high",
         "memory_events.low",
         "memory_events.oom",

@@ -28,7 +28,7 @@ fn v1(read: &mut Read<'_>, to: &mut Resources) {
         mapped: keyed(&stat, "total_mapped_file"),
         shmem: keyed(&stat, "total_shmem"),
         kernel: number(read, (V1, "memory.kmem.usage_in_bytes")),
-        // memory.kmem.tcp.usage_in_bytes stays 0 until TCP's memory is limited: it does not count (memcg->tcpmem_active).
+        sock: sock_v1(read),
         ..MemoryKinds::default()
     };
     to.page_faults = faults(&stat, "total_pgfault", "total_pgmajfault");
@@ -53,6 +53,12 @@ fn max_v1(read: &mut Read<'_>, stat: &str) -> Option<u64> {
 fn one_limit_v1(stat: &str) -> bool {
     let limit = |key| keyed(stat, key).filter(|bytes| is_limit(*bytes));
     limit("hierarchical_memory_limit").is_some_and(|memory| limit("hierarchical_memsw_limit") == Some(memory))
+}
+
+/// What lies in TCP's and UDP's buffers. It is counted from when it is limited (memcg->tcpmem_active): until then it stays 0.
+fn sock_v1(read: &mut Read<'_>) -> Option<u64> {
+    let limited = number(read, (V1, "memory.kmem.tcp.limit_in_bytes")).is_some_and(is_limit);
+    if limited { number(read, (V1, "memory.kmem.tcp.usage_in_bytes")) } else { None }
 }
 
 fn v2(read: &mut Read<'_>, to: &mut Resources) {

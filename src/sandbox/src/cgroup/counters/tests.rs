@@ -54,6 +54,7 @@ const V1: &[(&str, &str)] = &[
          total_swapcached 0\ntotal_pgfault 18350706\ntotal_pgmajfault 933\n",
     ),
     ("memory/memory.kmem.usage_in_bytes", "224473088\n"),
+    ("memory/memory.kmem.tcp.limit_in_bytes", "9223372036854771712\n"),
     ("memory/memory.kmem.tcp.usage_in_bytes", "0\n"),
     ("memory/memory.failcnt", "6\n"),
     ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n"),
@@ -173,6 +174,17 @@ fn reaching_one_limit_of_memory_and_swap_is_not_told_as_never_where_nobody_count
     assert!(figure.is_none() && why.as_ref().is_some_and(|why| why.contains("no proof")), "{why:?}");
     assert_eq!(max(ONE, "0\n", "7\n"), (Some(7), None), "older kernels count it");
     assert_eq!((max(TWO, "0\n", "0\n"), max(NONE, "0\n", "0\n")), ((Some(0), None), (Some(0), None)), "that of memory alone is counted");
+}
+
+#[test]
+fn network_buffers_are_counted_where_they_are_limited() {
+    let sock = |limit, used| {
+        let files = [("memory/memory.kmem.tcp.limit_in_bytes", limit), ("memory/memory.kmem.tcp.usage_in_bytes", used)];
+        v1_with(&files, "memory_by_kind.sock", |r| r.memory_by_kind.sock)
+    };
+    assert_eq!((sock("67108864\n", "40960\n"), sock("67108864\n", "0\n")), ((Some(40_960), None), (Some(0), None)));
+    let (figure, why) = sock("9223372036854771712\n", "0\n");
+    assert!(figure.is_none() && why.is_some_and(|why| why.contains("only where they are limited")));
 }
 
 #[test]
