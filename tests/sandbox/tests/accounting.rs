@@ -28,11 +28,13 @@ fn status(hive: &Hive) -> Value {
     hive.call("worker_status", json!({"worker_id": "w"}))
 }
 
-/// What a figure gained from one status to another; panics where one of them has none.
+/// What a figure gained from one status to another; panics where the later one has none.
 fn gain(figure: &str, (before, after): (&Value, &Value)) -> u64 {
     let pointer = format!("/resources/{}", figure.replace('.', "/"));
-    let of = |worker: &Value| worker.pointer(&pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {figure} in {worker}"));
-    of(after).saturating_sub(of(before))
+    let of = |worker: &Value| worker.pointer(&pointer).and_then(Value::as_u64);
+    let after = of(after).unwrap_or_else(|| panic!("no {figure} in {after}"));
+    // A worker that has just started was met by no tick of the clock, which is how cgroup v1 measures time by mode.
+    after.saturating_sub(of(before).unwrap_or(0))
 }
 
 /// The figures that this host cannot measure: by mode and kernel, and no others.

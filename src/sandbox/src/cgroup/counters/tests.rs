@@ -59,7 +59,8 @@ const V1: &[(&str, &str)] = &[
     ("memory/memory.failcnt", "6\n"),
     ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n"),
     ("cpuacct/cpuacct.usage", "5000000\n"),
-    ("cpuacct/cpuacct.stat", "user 100\nsystem 50\n"),
+    ("cpuacct/cpuacct.usage_user", "3744000\n"),
+    ("cpuacct/cpuacct.usage_sys", "1256999\n"),
     ("cpu/cpu.stat", "nr_periods 40\nnr_throttled 30\nthrottled_time 2000000\nnr_bursts 0\nburst_time 0\n"),
     ("pids/pids.current", "3\n"),
     ("blkio/blkio.throttle.io_service_bytes", "254:0 Read 7\n254:0 Write 9\n254:0 Total 16\nTotal 16\n"),
@@ -144,7 +145,7 @@ fn v1_files_win_over_an_empty_v2_leaf_and_pressure_comes_from_that() {
     assert_eq!(got.page_faults, PageFaults { minor: Some(18_349_773), major: Some(933) });
     assert_eq!(got.cpu_throttled, Throttled { periods: Some(40), throttled_periods: Some(30), usec: Some(2000) });
     assert_eq!((got.cpu_usage_usec, got.pids_current, got.pids_peak), (Some(5000), Some(3), None));
-    assert_eq!(got.cpu_user_usec, got.cpu_system_usec.map(|n| n * 2));
+    assert_eq!((got.cpu_user_usec, got.cpu_system_usec), (Some(3744), Some(1256)));
     assert_eq!(got.pressure.cpu.some, full(11, [0, 0, 12]));
     assert_eq!(got.pressure.memory, Stalls::default());
 }
@@ -185,6 +186,17 @@ fn network_buffers_are_counted_where_they_are_limited() {
     assert_eq!((sock("67108864\n", "40960\n"), sock("67108864\n", "0\n")), ((Some(40_960), None), (Some(0), None)));
     let (figure, why) = sock("9223372036854771712\n", "0\n");
     assert!(figure.is_none() && why.is_some_and(|why| why.contains("only where they are limited")));
+}
+
+#[test]
+fn a_worker_that_no_tick_has_met_has_no_time_by_mode() {
+    let times = |user, system| {
+        let files = [("cpuacct/cpuacct.usage_user", user), ("cpuacct/cpuacct.usage_sys", system)];
+        v1_with(&files, "cpu_user_usec", |r| (r.cpu_user_usec, r.cpu_system_usec))
+    };
+    assert_eq!(times("4000000\n", "0\n"), ((Some(4000), Some(0)), None));
+    let (figures, why) = times("0\n", "0\n");
+    assert!(figures == (None, None) && why.is_some_and(|why| why.contains("tick")), "it has used five milliseconds");
 }
 
 #[test]

@@ -85,6 +85,9 @@ fn why(figure: &str, known: &Known<'_>) -> &'static str {
         "memory" | "swap" | "page" | "oom" if known.v1("memory") => memory_v1(figure),
         "memory" | "swap" | "page" | "oom" => memory_v2(figure),
         "cpu" if figure.starts_with("cpu_throttled") => known.controller("cpu"),
+        "cpu" if known.resources.cpu_usage_usec.is_some() && known.v1("cpuacct") => {
+            "cgroup v1 looks at each tick of the clock who runs where, and has not met the worker yet"
+        }
         "io" => super::io::why(figure, known.facts),
         "pids" if known.resources.pids_current.is_none() => known.controller("pids"),
         "pids" => "Linux before 6.1 keeps no peak of tasks (pids.peak)",
