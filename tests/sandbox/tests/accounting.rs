@@ -111,6 +111,9 @@ fn figures_move_with_what_a_worker_uses_and_what_cannot_be_measured_is_null_and_
     let process = list.as_array().expect("a list").iter().find(|p| p["pid"] == after["pid"]).expect("its own process");
     assert!(process["rss_anon_bytes"].as_u64() >= Some(ANON) && process["cpu_user_usec"].as_u64() >= Some(10_000), "{process}");
     assert!(process["minor_faults"].as_u64() > Some(16) && process["swap_bytes"].is_u64(), "{process}");
+    assert!(process["rss_peak_bytes"].as_u64() >= Some(ANON), "{process}");
+    let why = |figure: &str| process["unmeasured"].as_array().into_iter().flatten().any(|u| u["figure"] == figure && u["why"].is_string());
+    assert!(why("io_read_ops") && why("io_write_ops") && !why("io_write_bytes"), "{process}");
     assert!(process["io_write_bytes"].is_u64() && process["oom_score_adj"].is_i64(), "only its init may look: {process}");
 }
 
