@@ -49,7 +49,7 @@ fn unmeasured_here(worker: &Value) -> Vec<&'static str> {
         "memory_events.oom_group_kill",
         "swap_peak",
     ];
-    // The init counts bytes by process there, and nobody operations.
+    // Bytes are counted by process there, and operations by nobody.
     let no_io = ["io_read_ops", "io_write_ops"];
     let mut figures = match worker["cgroup"]["mode"].as_str() {
         Some("unified") => vec![],
@@ -142,6 +142,16 @@ fn a_history_shows_what_was_used_and_outlives_the_worker_until_it_is_deleted() {
     });
     assert!(most(&told, "memory_bytes") >= ANON as f64 && most(&told, "memory_anon_bytes") >= ANON as f64, "{told:#}");
     assert_eq!(most(&told, "memory_limit_bytes"), (256 * MIB) as f64);
+    for (column, least) in [("memory_peak_bytes", ANON as f64), ("cpus_user", 0.05), ("minor_faults_per_s", 0.0), ("oom_kills", 0.0)] {
+        assert!(most(&told, column) >= least, "{column}: {told:#}");
+    }
+    // Also where no cgroup counts them: its init does, without being asked by anybody else.
+    let told = eventually("what went to block devices", Duration::from_secs(20), || {
+        let told = history(json!({"worker_id": "w"}));
+        (most(&told, "io_write_bytes_per_s") >= 0.0 && most(&told, "io_read_bytes_per_s") >= 0.0).then_some(told)
+    });
+    let gaps: Vec<&Value> = told["unmeasured"].as_array().into_iter().flatten().map(|u| &u["figure"]).collect();
+    assert!(!gaps.iter().any(|figure| figure.as_str().is_some_and(|f| f.ends_with("_bytes_per_s"))), "{gaps:?}");
     // Its limit is half a CPU; a period more or less falls into a sample.
     assert!(most(&told, "cpus") < 1.5 && most(&told, "pids") >= 1.0, "{told:#}");
 
