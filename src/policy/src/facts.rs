@@ -83,6 +83,8 @@ pub struct HostFacts {
     pub memory: Option<u64>,
     /// Bytes of swap, 0 without any; `None` where it is not known.
     pub swap: Option<u64>,
+    /// Why bounds of writes to block devices hold direct and synchronous writes only; `None` where they hold all.
+    pub loose_writes: Option<String>,
     /// Block devices that limits name, with the number of the whole disk; those that the host lacks are not among them.
     pub block_devices: BTreeMap<String, String>,
     /// Sizes of huge pages, bytes.

@@ -150,6 +150,8 @@ pub struct ProcessView {
     pub rss_file_bytes: Option<u64>,
     pub rss_shmem_bytes: Option<u64>,
     pub swap_bytes: Option<u64>,
+    /// The most it has had resident.
+    pub rss_peak_bytes: Option<u64>,
     pub cpu_usage_usec: u64,
     pub cpu_user_usec: u64,
     pub cpu_system_usec: u64,
@@ -158,8 +160,12 @@ pub struct ProcessView {
     /// From and to block devices; `None` where neither hive nor init may read it.
     pub io_read_bytes: Option<u64>,
     pub io_write_bytes: Option<u64>,
+    pub io_read_ops: Option<u64>,
+    pub io_write_ops: Option<u64>,
     pub oom_score_adj: Option<i32>,
     pub started_at: Option<String>,
+    /// Why each of the figures is `None` that is.
+    pub unmeasured: Vec<Unmeasured>,
 }
 
 /// One line of a worker's log.

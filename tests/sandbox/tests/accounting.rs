@@ -28,11 +28,13 @@ fn status(hive: &Hive) -> Value {
     hive.call("worker_status", json!({"worker_id": "w"}))
 }
 
-/// What a figure gained from one status to another; panics where one of them has none.
+/// What a figure gained from one status to another; panics where the later one has none.
 fn gain(figure: &str, (before, after): (&Value, &Value)) -> u64 {
     let pointer = format!("/resources/{}", figure.replace('.', "/"));
-    let of = |worker: &Value| worker.pointer(&pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {figure} in {worker}"));
-    of(after).saturating_sub(of(before))
+    let of = |worker: &Value| worker.pointer(&pointer).and_then(Value::as_u64);
+    let after = of(after).unwrap_or_else(|| panic!("no {figure} in {after}"));
+    // A worker that has just started was met by no tick of the clock, which is how cgroup v1 measures time by mode.
+    after.saturating_sub(of(before).unwrap_or(0))
 }
 
 /// The figures that this host cannot measure: by mode and kernel, and no others.
@@ -41,14 +43,13 @@ fn unmeasured_here(worker: &Value) -> Vec<&'static str> {
         "memory_by_kind.kernel_stack",
         "memory_by_kind.page_tables",
         "memory_by_kind.slab",
-        "memory_by_kind.sock",
         "memory_events.high",
         "memory_events.low",
         "memory_events.oom",
         "memory_events.oom_group_kill",
         "swap_peak",
     ];
-    // The init counts bytes by process there, and nobody operations.
+    // Bytes are counted by process there, and operations by nobody.
     let no_io = ["io_read_ops", "io_write_ops"];
     let mut figures = match worker["cgroup"]["mode"].as_str() {
         Some("unified") => vec![],
@@ -110,6 +111,9 @@ fn figures_move_with_what_a_worker_uses_and_what_cannot_be_measured_is_null_and_
     let process = list.as_array().expect("a list").iter().find(|p| p["pid"] == after["pid"]).expect("its own process");
     assert!(process["rss_anon_bytes"].as_u64() >= Some(ANON) && process["cpu_user_usec"].as_u64() >= Some(10_000), "{process}");
     assert!(process["minor_faults"].as_u64() > Some(16) && process["swap_bytes"].is_u64(), "{process}");
+    assert!(process["rss_peak_bytes"].as_u64() >= Some(ANON), "{process}");
+    let why = |figure: &str| process["unmeasured"].as_array().into_iter().flatten().any(|u| u["figure"] == figure && u["why"].is_string());
+    assert!(why("io_read_ops") && why("io_write_ops") && !why("io_write_bytes"), "{process}");
     assert!(process["io_write_bytes"].is_u64() && process["oom_score_adj"].is_i64(), "only its init may look: {process}");
 }
 
@@ -138,6 +142,16 @@ fn a_history_shows_what_was_used_and_outlives_the_worker_until_it_is_deleted() {
     });
     assert!(most(&told, "memory_bytes") >= ANON as f64 && most(&told, "memory_anon_bytes") >= ANON as f64, "{told:#}");
     assert_eq!(most(&told, "memory_limit_bytes"), (256 * MIB) as f64);
+    for (column, least) in [("memory_peak_bytes", ANON as f64), ("cpus_user", 0.05), ("minor_faults_per_s", 0.0), ("oom_kills", 0.0)] {
+        assert!(most(&told, column) >= least, "{column}: {told:#}");
+    }
+    // Also where no cgroup counts them: its init does, without being asked by anybody else.
+    let told = eventually("what went to block devices", Duration::from_secs(20), || {
+        let told = history(json!({"worker_id": "w"}));
+        (most(&told, "io_write_bytes_per_s") >= 0.0 && most(&told, "io_read_bytes_per_s") >= 0.0).then_some(told)
+    });
+    let gaps: Vec<&Value> = told["unmeasured"].as_array().into_iter().flatten().map(|u| &u["figure"]).collect();
+    assert!(!gaps.iter().any(|figure| figure.as_str().is_some_and(|f| f.ends_with("_bytes_per_s"))), "{gaps:?}");
     // Its limit is half a CPU; a period more or less falls into a sample.
     assert!(most(&told, "cpus") < 1.5 && most(&told, "pids") >= 1.0, "{told:#}");
 
@@ -156,4 +170,21 @@ fn a_history_shows_what_was_used_and_outlives_the_worker_until_it_is_deleted() {
     assert!(plot.contains("memory_bytes") && plot.contains('█'), "{plot}");
     hive.call("worker_delete", json!({"worker_id": "w"}));
     assert_eq!(hive.rpc("worker_history", json!({"worker_id": "w"})).expect_err("it is gone").kind(), "not_found");
+}
+
+#[test]
+fn reaching_the_limit_is_never_told_as_0_where_nobody_has_counted_it() {
+    require_root!();
+    let policy =
+        "[worker]\nbinary = \"mock-worker\"\n[limits]\nmemory_max = \"64MiB\"\nswap_max = { value = \"0\", enforce = \"if_available\" }\n";
+    let hive = Hive::start(HiveOptions::default().policy("small", policy));
+    let worker = hive.call("worker_spawn", json!({"worker_id": "w", "model": "m", "policy": "small", "device": "cpu"}));
+    let port = worker["port"].as_u64().and_then(|p| u16::try_from(p).ok()).expect("a port");
+    // It dies before it has answered.
+    let _ = http_get(port, &format!("/alloc?bytes={}", 256 * MIB));
+    let ended = hive.call("worker_wait", json!({"worker_id": "w", "for": "exit", "timeout_ms": 20_000}));
+    assert_eq!(ended["verdict"]["kind"], "oom_killed", "{ended:#}");
+    let (events, why) = (&ended["resources"]["memory_events"], &ended["unmeasured"]);
+    let explained = why.as_array().into_iter().flatten().any(|u| u["figure"] == "memory_events.max");
+    assert!(events["max"].as_u64() > Some(0) || (events["max"].is_null() && explained), "{events} {why}");
 }

@@ -265,7 +265,7 @@ fn every_new_limit_holds_or_is_listed_with_its_reason() {
     limits += &(wish("cgroup_descendants", "0") + &wish("cgroup_depth", "0"));
     let mut names = vec!["cpu_burst", "io_weight", "hugetlb", "dmem", "cgroup_descendants", "cgroup_depth"];
     if let Some(disk) = disk() {
-        limits += &wish("io_max", &format!("\"{disk} rbps=10MiB wiops=100\""));
+        limits += &wish("io_max", &format!("\"{disk} rbps=10MiB riops=100\""));
         names.push("io_max");
     }
     let policy = format!(
@@ -294,13 +294,29 @@ fn named_bounds_are_changed_and_taken_away_while_the_worker_runs() {
         max = { cpu_burst = \"20ms\" }\n";
     let hive = Hive::start(HiveOptions::default().policy("open", policy));
     spawn(&hive, "w", "open");
-    let first = update(&hive, "w", json!({"io_max": format!("{disk} rbps=10MiB wiops=100"), "cpu_burst": "20ms"}));
+    let first = update(&hive, "w", json!({"io_max": format!("{disk} rbps=10MiB riops=100"), "cpu_burst": "20ms"}));
     let Ok(first) = first else { skip!("a controller of block I/O and cpu.max.burst: {first:?}") };
-    assert_eq!(first["limits"]["io_max"], json!(format!("{disk} rbps=10MiB wiops=100")));
+    assert_eq!(first["limits"]["io_max"], json!(format!("{disk} rbps=10MiB riops=100")));
     assert_in_force(&hive, "w");
-    update(&hive, "w", json!({"io_max": format!("{disk} wbps=1MiB"), "cpus": 0.1, "cpu_burst": 0})).expect("other bounds");
+    update(&hive, "w", json!({"io_max": format!("{disk} riops=50"), "cpus": 0.1, "cpu_burst": 0})).expect("other bounds");
     assert_in_force(&hive, "w");
     update(&hive, "w", json!({"io_max": "max"})).expect("no bounds");
     assert_eq!(assert_in_force(&hive, "w")["limits"]["io_max"], "max");
     eventually("an answer", Duration::from_secs(10), || ask(&first, "/health")["status"].as_str().map(str::to_owned));
+}
+
+#[test]
+fn a_limit_that_could_not_be_had_at_the_start_is_not_listed_once_an_update_has_put_another_in_force() {
+    require_root!();
+    let policy = "[worker]\nbinary = \"mock-worker\"\n[limits]\nopen_files = { value = 1000000, enforce = \"if_available\" }\n\
+        [request]\nmay_set = [\"limits\"]\n";
+    let hive = Hive::start(HiveOptions::default().policy("wish", policy));
+    let listed = |worker: &Value| worker["not_in_force"].as_array().into_iter().flatten().any(|n| n["setting"] == "open_files");
+    if !listed(&spawn(&hive, "w", "wish")) {
+        skip!("a host where a hard limit can't be raised");
+    }
+    let after = update(&hive, "w", json!({"open_files": 64})).expect("64 is less than anybody has");
+    assert!(!listed(&after), "{after:#}");
+    assert_eq!(line(&ask(&after, "/info"), "limits", "Max open files"), "Max open files 64 64 files");
+    assert!(!listed(&hive.call("worker_status", json!({"worker_id": "w"}))));
 }

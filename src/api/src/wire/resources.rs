@@ -159,11 +159,15 @@ pub struct Unmeasured {
 
 /// Answer of `worker_history`: at most the last ten minutes, oldest first, as columns over common times.
 ///
-/// Columns: `memory_bytes`, `memory_limit_bytes`, `memory_anon_bytes`, `memory_file_bytes`, `swap_bytes`, `pids` are what was in use;
-/// `cpus` is CPU time by time (1.5: one and a half CPUs), `io_read_bytes_per_s`, `io_write_bytes_per_s`, `io_read_ops_per_s`,
-/// `io_write_ops_per_s`, `major_faults_per_s` are rates since the sample before; `cpu_throttled_percent`, `pressure_cpu_some_percent`,
-/// `pressure_memory_some_percent`, `pressure_memory_full_percent`, `pressure_io_some_percent`, `pressure_io_full_percent` are shares of that
-/// time (throttling adds up over CPUs and may be above 100). Later versions may add columns. Where points were merged, each value is the
+/// Columns: `memory_bytes`, `memory_limit_bytes`, `memory_peak_bytes`, `memory_anon_bytes`, `memory_file_bytes`, `memory_shmem_bytes`,
+/// `memory_kernel_bytes`, `swap_bytes`, `pids` are what was in use, `oom_kills` how many there had been; `cpus` is CPU time by time (1.5: one
+/// and a half CPUs), of it `cpus_user` and `cpus_system`; `io_read_bytes_per_s`, `io_write_bytes_per_s`, `io_read_ops_per_s`,
+/// `io_write_ops_per_s`, `minor_faults_per_s`, `major_faults_per_s` are rates since the sample before; `cpu_throttled_percent`,
+/// `pressure_cpu_some_percent`, `pressure_cpu_full_percent`, `pressure_memory_some_percent`, `pressure_memory_full_percent`,
+/// `pressure_io_some_percent`, `pressure_io_full_percent` are shares of that time (throttling adds up over CPUs and may be above 100).
+///
+/// Where no cgroup counts block I/O its rates are of what the init has counted by process, since its count before: each second with up to 32
+/// such workers, less often with more, and `None` in between. Later versions may add columns. Where points were merged, each value is the
 /// largest of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WorkerHistory {

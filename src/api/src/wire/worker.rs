@@ -187,6 +187,9 @@ pub struct Process {
     /// In swap, bytes.
     #[serde(default)]
     pub swap_bytes: Option<u64>,
+    /// The most it has had resident, bytes.
+    #[serde(default)]
+    pub rss_peak_bytes: Option<u64>,
     /// CPU time, microseconds.
     pub cpu_usage_usec: u64,
     /// Of it in user mode.
@@ -207,12 +210,21 @@ pub struct Process {
     /// Bytes written to block devices, likewise.
     #[serde(default)]
     pub io_write_bytes: Option<u64>,
+    /// Reads from block devices: no kernel counts them by process.
+    #[serde(default)]
+    pub io_read_ops: Option<u64>,
+    /// Writes to block devices, likewise.
+    #[serde(default)]
+    pub io_write_ops: Option<u64>,
     /// How much likelier than others it is killed when memory is short: −1000 to 1000.
     #[serde(default)]
     pub oom_score_adj: Option<i32>,
     /// RFC 3339.
     #[serde(default)]
     pub started_at: Option<String>,
+    /// Why each of the figures is `None` that is.
+    #[serde(default)]
+    pub unmeasured: Vec<super::Unmeasured>,
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Limits: the policy's, narrowed by the request, on this host.
 
-use super::{Violation, host};
+use super::{Violation, host, writes};
 use crate::file::Policy;
 use crate::units::NumberList;
 use crate::{Ability, Enforce, HostFacts, LimitKey, LimitValue, Limits, NotInForce, PlannedLimit, WorkerRequest};
@@ -27,6 +27,7 @@ pub(super) fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFact
             }
         }
     }
+    writes::check(&limits, &mut notes, facts)?;
     for key in LimitKey::OF_A_PROCESS {
         raise(&mut limits, &mut notes, key, facts)?;
     }

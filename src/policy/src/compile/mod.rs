@@ -8,6 +8,7 @@ mod limits;
 mod process;
 mod template;
 mod update;
+mod writes;
 
 use std::path::{Path, PathBuf};
 

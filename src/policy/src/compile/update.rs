@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Violation, gpu, host, limits};
+use super::{Violation, gpu, host, limits, writes};
 use crate::file::{MaySet, Policy};
 use crate::{HostFacts, LimitKey, LimitValue, Limits, SandboxPlan};
 
@@ -44,6 +44,7 @@ pub fn update(policy: &Policy, plan: &SandboxPlan, asked: &BTreeMap<LimitKey, Li
     }
     // Asked for is required: nothing is left out with a note.
     let mut notes = Vec::new();
+    writes::check(&changed, &mut notes, facts)?;
     for key in LimitKey::OF_A_PROCESS {
         limits::raise(&mut changed, &mut notes, key, facts)?;
     }

@@ -1,6 +1,6 @@
 //! What a host does not enforce of a policy, as the score and the doctor take it.
 
-use crate::{NotInForce, SandboxPlan};
+use crate::{LimitKey, NotInForce, SandboxPlan};
 
 /// How much of a setting is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +37,13 @@ pub struct Remains {
     pub landlock: bool,
     /// There is a user namespace.
     pub user_namespace: bool,
+    /// There are bounds of block devices.
+    pub io_max: bool,
 }
 
 impl From<&SandboxPlan> for Remains {
     fn from(plan: &SandboxPlan) -> Self {
-        Self { landlock: plan.landlock.is_some(), user_namespace: plan.user_namespace }
+        Self { landlock: plan.landlock.is_some(), user_namespace: plan.user_namespace, io_max: plan.limits.contains_key(&LimitKey::IoMax) }
     }
 }
 
@@ -51,6 +53,8 @@ impl Gap {
         let gap = |NotInForce { setting, why }: &NotInForce| {
             let partly = match setting.as_str() {
                 "landlock" => remains.landlock,
+                // Reads are held to them all the same.
+                "io_max" => remains.io_max,
                 // The v1 controller has the same list.
                 "device_program" => true,
                 // The own root of an ordinary user's worker still shows no more nodes than are granted.

@@ -32,6 +32,7 @@ pub mod text;
 mod tree;
 mod update;
 mod values;
+mod writes;
 
 #[cfg(test)]
 mod pressure_tests;

@@ -169,6 +169,7 @@ impl Launcher {
             landlock_abi: rbee_hive_sys::landlock::abi(),
             hive_ports: self.hive_ports.clone(),
             unenforceable: self.tree.unenforceable(),
+            loose_writes: self.tree.loose_writes(),
             memory: limits::memory(),
             swap: limits::swap(),
             huge_page_pools: limits::huge_page_pools(),

@@ -13,6 +13,7 @@ use rbee_hive_sandbox::protocol::{CgroupFacts, ProcessIo};
 use crate::ProcessView;
 
 mod status;
+mod unmeasured;
 
 use status::Status;
 
@@ -49,7 +50,8 @@ impl Listed {
     /// With what its init has counted of it.
     pub(crate) fn with_io(self, counts: &[ProcessIo]) -> ProcessView {
         let bytes = counts.iter().find(|c| self.inner == Some((c.pid, c.start_ticks))).map(|c| c.bytes);
-        ProcessView { io_read_bytes: bytes.map(|b| b.read), io_write_bytes: bytes.map(|b| b.written), ..self.view }
+        let view = ProcessView { io_read_bytes: bytes.map(|b| b.read), io_write_bytes: bytes.map(|b| b.written), ..self.view };
+        ProcessView { unmeasured: unmeasured::of(&view), ..view }
     }
 }
 
@@ -129,6 +131,7 @@ fn view(pid: i32, worker_id: &str, leaf: Option<&str>) -> Option<Listed> {
         state: stat.state.to_string(),
         threads: stat.num_threads,
         rss_bytes: stat.rss.saturating_mul(procfs::page_size()),
+        rss_peak_bytes: status.rss_peak,
         rss_anon_bytes: status.rss_anon,
         rss_file_bytes: status.rss_file,
         rss_shmem_bytes: status.rss_shmem,
@@ -140,8 +143,11 @@ fn view(pid: i32, worker_id: &str, leaf: Option<&str>) -> Option<Listed> {
         major_faults: stat.majflt,
         io_read_bytes: None,
         io_write_bytes: None,
+        io_read_ops: None,
+        io_write_ops: None,
         oom_score_adj,
         started_at: started_at(stat.starttime, ticks),
+        unmeasured: vec![],
     };
     Some(Listed { view, inner: status.inner_pid.map(|pid| (pid, stat.starttime)) })
 }
@@ -182,6 +188,7 @@ mod tests {
         let list = list(&no_cgroups(), &owner(pid, None));
         let me = &list.iter().find(|p| p.view.pid == pid).unwrap().view;
         assert!(me.rss_bytes > 0 && me.threads >= 1 && !me.cmdline.is_empty());
+        assert!(me.rss_peak_bytes >= Some(me.rss_bytes.min(me.rss_anon_bytes.unwrap_or(0))), "{me:?}");
         assert!(me.rss_anon_bytes > Some(0) && me.rss_file_bytes > Some(0) && me.swap_bytes.is_some() && me.oom_score_adj.is_some());
         assert!(me.minor_faults > 0 && me.cpu_usage_usec >= me.cpu_user_usec && me.io_read_bytes.is_none());
         let started: jiff::Timestamp = me.started_at.as_ref().unwrap().parse().unwrap();
@@ -196,6 +203,26 @@ mod tests {
         assert_eq!((told.io_read_bytes, told.io_write_bytes), (Some(5), Some(0)));
         for other in [Some((2, 8)), Some((3, 7)), None] {
             assert_eq!(listed(other).with_io(&counts).io_read_bytes, None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn every_null_of_a_process_has_its_reason_and_nothing_else_has_one() {
+        let view = || view(std::process::id() as i32, "w", None).unwrap().view;
+        let zombie = ProcessView { state: "Z".into(), rss_peak_bytes: None, rss_anon_bytes: None, swap_bytes: None, ..view() };
+        let counts = [ProcessIo { pid: 2, start_ticks: 7, bytes: IoBytes { read: 5, written: 0 } }];
+        for (view, counts) in [(view(), &counts[..]), (view(), &[]), (zombie, &counts[..])] {
+            let told = Listed { view, inner: Some((2, 7)) }.with_io(counts);
+            let nulls: BTreeSet<String> = match serde_json::to_value(&told).unwrap() {
+                serde_json::Value::Object(members) => {
+                    members.into_iter().filter(|(_, value)| value.is_null()).map(|(name, _)| name).collect()
+                }
+                other => panic!("{other}"),
+            };
+            let explained: BTreeSet<String> = told.unmeasured.iter().map(|u| u.figure.clone()).collect();
+            assert_eq!(nulls, explained);
+            let peak = told.unmeasured.iter().find(|u| u.figure == "rss_peak_bytes");
+            assert_eq!(peak.is_some_and(|u| u.why.contains("was not reaped")), told.state == "Z");
         }
     }
 

@@ -6,6 +6,7 @@ use std::fs;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Status {
     /// Bytes.
+    pub(super) rss_peak: Option<u64>,
     pub(super) rss_anon: Option<u64>,
     pub(super) rss_file: Option<u64>,
     pub(super) rss_shmem: Option<u64>,
@@ -24,6 +25,7 @@ impl Status {
         let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
         let bytes = |key: &str| value(key)?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024);
         Self {
+            rss_peak: bytes("VmHWM"),
             rss_anon: bytes("RssAnon"),
             rss_file: bytes("RssFile"),
             rss_shmem: bytes("RssShmem"),
@@ -40,12 +42,13 @@ mod tests {
     use super::*;
 
     /// As Linux 6.1 writes it, shortened.
-    const TEXT: &str = "Name:\tllama-server\nPid:\t4242\nNSpid:\t4242\t2\nVmRSS:\t  157696 kB\nRssAnon:\t   41984 kB\nRssFile:\t  115708 kB\n\
+    const TEXT: &str = "Name:\tllama-server\nPid:\t4242\nNSpid:\t4242\t2\nVmHWM:\t  157800 kB\nVmRSS:\t  157696 kB\nRssAnon:\t   41984 kB\nRssFile:\t  115708 kB\n\
         RssShmem:\t       4 kB\nVmData:\t  811000 kB\nVmSwap:\t       0 kB\nThreads:\t5\n";
 
     #[test]
     fn kilobytes_become_bytes_and_the_inner_pid_is_the_second() {
         let want = Status {
+            rss_peak: Some(157_800 << 10),
             rss_anon: Some(41_984 << 10),
             rss_file: Some(115_708 << 10),
             rss_shmem: Some(4096),

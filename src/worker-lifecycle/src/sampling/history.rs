@@ -76,7 +76,7 @@ fn why(column: &Column, last: Option<&Resources>, reasons: &[Unmeasured]) -> Str
     match (column.of, reasons.iter().find(covers)) {
         (_, Some(reason)) => reason.why.clone(),
         (Of::MemoryLimit, _) => "no memory_max is set".into(),
-        (Of::Rate(..), _) => "a rate takes two samples".into(),
+        (Of::Rate(..) | Of::IoRate(_), _) => "a rate takes two samples".into(),
         (Of::Gauge(_), _) => "nothing was sampled in this time".into(),
     }
 }

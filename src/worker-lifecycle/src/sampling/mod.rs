@@ -3,12 +3,14 @@
 //! ```text
 //!  every sample_interval ──► one blocking task ──► each living worker: kept descriptors ──► figures
 //!                                                     │                                     ├──► what a list tells for a second
-//!                                                     └── rates since the sample before ────┴──► ring: 10 min, 48 KB, until it is deleted
+//!                                                     └── rates since the sample before ────┴──► ring: 10 min, 67 KB, until it is deleted
+//!  some inits, not waited for ──► block I/O by process ┘ where no cgroup counts it
 //! ```
 //! A pass takes at most a twentieth of one CPU: where it takes longer, the next one comes later. Memory is bounded: [`MAX_SAMPLES`] in all
 //! rings together; with more workers than that is enough for, samples lie farther apart and keep their maxima. Must never know: who asks,
 //! what a worker is for.
 
+mod counts;
 mod history;
 mod ring;
 mod sample;
@@ -24,15 +26,17 @@ use rbee_hive_policy::{LimitKey, LimitValue};
 use rbee_hive_sandbox::cgroup::{Descriptors, LeafReader};
 use rbee_hive_sandbox::protocol::CgroupFacts;
 
+pub(crate) use counts::count;
 pub use history::{HistoryRange, WorkerHistory};
 pub(crate) use worker::{Freshness, Sampled};
 
 use crate::WorkerRegistry;
 use crate::task::WorkerHandle;
+use counts::Turns;
 use history::Clocks;
 use ring::{MOST, WINDOW_MS};
 
-/// Samples in all rings together: 48 MB, which is a sample a second of a thousand workers.
+/// Samples in all rings together: 67 MB, which is a sample a second of a thousand workers.
 const MAX_SAMPLES: u64 = 600_000;
 /// Most descriptors that are kept for reading, whatever the limit on them is.
 const MAX_DESCRIPTORS: usize = 32_768;
@@ -107,6 +111,7 @@ impl Sampler {
 /// Samples until the registry is gone.
 pub(crate) async fn run(sampler: Arc<Sampler>, registry: Weak<WorkerRegistry>) {
     let mut pause = sampler.interval;
+    let mut turns = Turns::default();
     loop {
         tokio::time::sleep(pause).await;
         let Some(workers) = registry.upgrade().map(|registry| registry.handles()) else { return };
@@ -114,6 +119,7 @@ pub(crate) async fn run(sampler: Arc<Sampler>, registry: Weak<WorkerRegistry>) {
         if workers.is_empty() {
             continue;
         }
+        turns.ask(&sampler, &workers);
         let passing = Arc::clone(&sampler);
         let pass = tokio::task::spawn_blocking(move || {
             let began = Instant::now();

@@ -144,9 +144,10 @@ fn one_pass_over_100_leaves_opens_each_file_once_and_its_cost_is_told() {
 }
 
 #[test]
-fn a_worker_costs_about_fifty_kilobytes() {
+fn a_worker_costs_about_seventy_kilobytes() {
     let own = size_of::<Sampled>() + FILES.len() * 48;
-    assert!(48_080 + own < 52_000, "{own}");
+    let ring = ring::MOST * size_of::<sample::Sample>();
+    assert!(ring == 67_312 && ring + own < 71_000, "{ring} {own}");
     assert!(slot(1000, Duration::from_secs(1)) == 1000 && slot(4096, Duration::from_secs(1)) == 8000);
     for workers in [1, 999, 4096, 1_000_000] {
         let slot = slot(workers, Duration::from_millis(100));
@@ -176,6 +177,55 @@ fn what_moved_between_two_passes_is_in_the_history_and_what_no_file_says_is_null
     assert_eq!((last("swap_bytes"), last("io_read_bytes_per_s")), (Some(0.0), None));
     assert_eq!(told.unmeasured.len(), 4, "{:?}", told.unmeasured);
     assert!(told.unmeasured.iter().all(|u| u.figure.starts_with("io_") && u.why.contains("not enabled")), "{:?}", told.unmeasured);
+}
+
+#[test]
+fn inits_are_asked_in_turn_for_what_no_cgroup_counts_and_none_before_it_is_due() {
+    let leaves = Leaves::make(2 * counts::A_PASS + 1);
+    for number in 1..leaves.handles.len() {
+        fs::remove_file(leaves.path(number).join("io.stat")).unwrap();
+    }
+    let sampler = leaves.sampler(0);
+    let mut turns = counts::Turns::default();
+    assert!(turns.take(&sampler, &leaves.handles).is_empty(), "nothing is known of them yet");
+    sampler.pass(&leaves.handles);
+    let mut asked: Vec<WorkerHandle> = vec![];
+    for many in [counts::A_PASS, counts::A_PASS, 0] {
+        let now = turns.take(&sampler, &leaves.handles);
+        assert_eq!(now.len(), many);
+        asked.extend(now);
+    }
+    let names: std::collections::BTreeSet<&str> = asked.iter().map(|handle| handle.id.as_str()).collect();
+    assert_eq!((names.len(), names.contains("w0")), (2 * counts::A_PASS, false), "a cgroup counts those of w0");
+
+    let bytes = rbee_hive_sandbox::protocol::IoBytes { read: 1 << 20, written: 0 };
+    asked[0].known.sampled.keep_io(&sampler, (Some(bytes), Duration::ZERO));
+    asked[1].known.sampled.keep_io(&sampler, (Some(bytes), Duration::from_secs(600)));
+    let again = turns.take(&sampler, &asked[..2]);
+    assert!(again.len() == 1 && again[0].is(&asked[0]), "the other one has answered slowly");
+}
+
+#[test]
+fn what_an_init_has_counted_is_in_the_history_of_a_worker_whose_cgroup_does_not_count_it() {
+    let leaves = Leaves::make(1);
+    fs::remove_file(leaves.path(0).join("io.stat")).unwrap();
+    let sampler = leaves.sampler(100);
+    let sampled = &leaves.handles[0].known.sampled;
+    for written in [0, 1 << 20] {
+        let bytes = rbee_hive_sandbox::protocol::IoBytes { read: 0, written };
+        // A rate takes a moment between two counts.
+        let until = Instant::now() + Duration::from_millis(3);
+        while Instant::now() < until {
+            std::thread::yield_now();
+        }
+        sampled.keep_io(&sampler, (Some(bytes), Duration::ZERO));
+        sampler.pass(&leaves.handles);
+    }
+    let told = leaves.history(&sampler, 0);
+    let last = |name: &str| told.columns[name].last().copied().flatten();
+    assert!(last("io_write_bytes_per_s").is_some_and(|rate| rate > 1e6) && last("io_read_bytes_per_s") == Some(0.0), "{told:?}");
+    let unmeasured: Vec<&str> = told.unmeasured.iter().map(|u| u.figure.as_str()).collect();
+    assert_eq!(unmeasured, ["io_read_ops_per_s", "io_write_ops_per_s"]);
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! What is kept of one worker between two samples: its reader, its last figures, its history.
 
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use rbee_hive_sandbox::cgroup::LeafReader;
 use rbee_hive_sandbox::protocol::{IoBytes, Resources};
 
 use super::Sampler;
+use super::counts::PATIENCE;
 use super::ring::Ring;
 use super::sample::{Reading, Sample};
 use crate::channel::lock;
@@ -33,8 +35,10 @@ struct Inner {
     sampled: Option<Reading>,
     /// The last ones that anybody read.
     seen: Option<Reading>,
-    /// The last that its init has counted by process.
+    /// The last that its init has counted by process, and when.
     io: Option<(u64, IoBytes)>,
+    /// When it is to be asked again.
+    io_due_ms: u64,
     ring: Ring,
 }
 
@@ -60,9 +64,24 @@ impl Sampled {
         lock(&self.0).io.filter(|(at_ms, _)| sampler.is_recent(*at_ms, RECENT_MS)).map(|(_, bytes)| bytes)
     }
 
-    /// Keeps what its init has counted.
-    pub(crate) fn keep_io(&self, sampler: &Sampler, bytes: IoBytes) {
-        lock(&self.0).io = Some((sampler.now_ms(), bytes));
+    /// Keeps what its init has counted, if it has; it is not asked for history's sake before `pause` has passed.
+    pub(super) fn keep_io(&self, sampler: &Sampler, (bytes, pause): (Option<IoBytes>, Duration)) {
+        let (mut inner, now_ms) = (lock(&self.0), sampler.now_ms());
+        inner.io_due_ms = now_ms.saturating_add(millis(pause));
+        if let Some(bytes) = bytes {
+            inner.io = Some((now_ms, bytes));
+        }
+    }
+
+    /// Whether its init is to be asked now for what no cgroup counts; who is told so asks it.
+    pub(super) fn lacks_a_count(&self, sampler: &Sampler) -> bool {
+        let (mut inner, now_ms) = (lock(&self.0), sampler.now_ms());
+        let due = inner.reader.is_some() && inner.sampled.is_some_and(|last| last.io_by_process) && inner.io_due_ms <= now_ms;
+        if due {
+            // Nobody asks a second time while it counts.
+            inner.io_due_ms = now_ms.saturating_add(millis(PATIENCE));
+        }
+        due
     }
 
     /// Takes a sample. Blocks: reads cgroup files.
@@ -74,6 +93,7 @@ impl Sampled {
             inner.sampled = None;
             return;
         }
+        let now = now.with_io(inner.io);
         let sample = Sample::of(&now, inner.sampled.as_ref(), memory_limit);
         inner.sampled = Some(now);
         inner.ring.push(sample, sampler.slot_ms());
@@ -104,8 +124,12 @@ impl Inner {
             Some(reader) if reader.leaf() == leaf => reader,
             other => other.insert(sampler.reader(leaf)),
         };
-        let reading = Reading { at_ms: sampler.now_ms(), resources: reader.read() };
+        let reading = Reading::new(sampler.now_ms(), reader.read());
         self.seen = Some(reading);
         reading
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

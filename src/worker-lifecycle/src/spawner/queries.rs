@@ -6,18 +6,18 @@ use futures_util::future::join_all;
 use rbee_hive_devices::{DeviceView, Observation, Topology};
 use rbee_hive_policy::WorkerId;
 use rbee_hive_sandbox::cgroup::unmeasured;
-use rbee_hive_sandbox::protocol::{FromLauncher, IoBytes, PolicyInfo, ProcessIo, ToLauncher};
+use rbee_hive_sandbox::protocol::{FromLauncher, PolicyInfo, ProcessIo, ToLauncher};
 
 use tokio::time::timeout;
 
 use super::{Result, WorkerSpawner};
-use crate::sampling::Freshness;
-use crate::task::{Tools, WorkerHandle};
+use crate::sampling::{self, Freshness};
+use crate::task::WorkerHandle;
 use crate::{ErrorKind, HistoryRange, LifecycleError, LogPage, ProcessView, WorkerFilter, WorkerHistory, WorkerView, logs, processes};
 
 /// Most lines of one answer.
 const MAX_TAIL: usize = 100_000;
-/// How long an init may take to count what its processes read and wrote; after that it is not known.
+/// How long an init may take to count what each of its processes has read and written; after that it is not known.
 const COUNTING: Duration = Duration::from_millis(500);
 
 impl WorkerSpawner {
@@ -75,7 +75,7 @@ impl WorkerSpawner {
             let known = (freshness == Freshness::Recent).then(|| handle.known.sampled.recent_io(&tools.sampler)).flatten();
             view.resources = view.resources.or_io(match known {
                 Some(bytes) => Some(bytes),
-                None => counted_by_process(tools, handle).await,
+                None => sampling::count(&tools.sampler, handle).await,
             });
         }
         view.unmeasured = unmeasured(&view.resources, &tools.launcher.cgroup);
@@ -160,14 +160,6 @@ impl WorkerSpawner {
     pub fn topology(&self, seen: &Observation) -> Topology {
         self.attached.as_ref().map(|a| a.leases.topology(seen)).unwrap_or_default()
     }
-}
-
-/// What a worker's init counts by process.
-async fn counted_by_process(tools: &Tools, handle: &WorkerHandle) -> Option<IoBytes> {
-    let link = handle.link()?;
-    let bytes = timeout(COUNTING, link.io()).await.ok()?.ok()??;
-    handle.known.sampled.keep_io(&tools.sampler, bytes);
-    Some(bytes)
 }
 
 /// What each of a worker's processes has read and written, as its init counts it; empty where that is not known.

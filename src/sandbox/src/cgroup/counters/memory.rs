@@ -1,6 +1,6 @@
 //! Memory: use, peak, kinds, swap, faults, and how often it was short.
 
-use super::{Home, Read, count, keyed, number};
+use super::{Home, Read, count, is_limit, keyed, number};
 use crate::protocol::{MemoryEvents, MemoryKinds, PageFaults, Resources};
 
 const V1: Home = Home::V1("memory");
@@ -28,14 +28,37 @@ fn v1(read: &mut Read<'_>, to: &mut Resources) {
         mapped: keyed(&stat, "total_mapped_file"),
         shmem: keyed(&stat, "total_shmem"),
         kernel: number(read, (V1, "memory.kmem.usage_in_bytes")),
-        // memory.kmem.tcp.usage_in_bytes stays 0 until TCP's memory is limited: it does not count (memcg->tcpmem_active).
+        sock: sock_v1(read),
         ..MemoryKinds::default()
     };
     to.page_faults = faults(&stat, "total_pgfault", "total_pgmajfault");
     to.oom_kills = read(V1, "memory.oom_control").and_then(|text| keyed(&text, "oom_kill"));
-    // memory.failcnt counts what v2 calls "max": charges that would have gone over the limit.
-    let max = number(read, (V1, "memory.failcnt"));
+    let max = max_v1(read, &stat);
     to.memory_events = MemoryEvents { max, oom_kill: to.oom_kills, ..MemoryEvents::default() };
+}
+
+/// What v2 calls "max": charges that would have gone over the limit.
+///
+/// Memory and swap together are charged before memory alone (try_charge_memcg in mm/memcontrol.c): where both have one limit it is the first
+/// that fails, and that is counted up to Linux 6.15 only. `None` where it may have happened without being counted.
+fn max_v1(read: &mut Read<'_>, stat: &str) -> Option<u64> {
+    if one_limit_v1(stat) {
+        number(read, (V1, "memory.memsw.failcnt")).filter(|times| *times > 0)
+    } else {
+        number(read, (V1, "memory.failcnt"))
+    }
+}
+
+/// Whether memory with swap has the limit that memory alone has.
+fn one_limit_v1(stat: &str) -> bool {
+    let limit = |key| keyed(stat, key).filter(|bytes| is_limit(*bytes));
+    limit("hierarchical_memory_limit").is_some_and(|memory| limit("hierarchical_memsw_limit") == Some(memory))
+}
+
+/// What lies in TCP's and UDP's buffers. It is counted from when it is limited (memcg->tcpmem_active): until then it stays 0.
+fn sock_v1(read: &mut Read<'_>) -> Option<u64> {
+    let limited = number(read, (V1, "memory.kmem.tcp.limit_in_bytes")).is_some_and(is_limit);
+    if limited { number(read, (V1, "memory.kmem.tcp.usage_in_bytes")) } else { None }
 }
 
 fn v2(read: &mut Read<'_>, to: &mut Resources) {

@@ -73,8 +73,12 @@ fn number(read: &mut Read<'_>, (home, file): (Home, &'static str)) -> Option<u64
 /// The hard memory limit in bytes; `None` for no limit, or where it cannot be read.
 pub(super) fn memory_limit(read: &dyn Fn(Home, &str) -> Option<String>) -> Option<u64> {
     let text = read(Home::V1("memory"), "memory.limit_in_bytes").or_else(|| read(Home::V2, "memory.max"))?;
-    // v1 shows "no limit" as i64::MAX rounded down to a page of at most 64 KiB.
-    count(&text).filter(|n| *n < i64::MAX as u64 - 65_536)
+    count(&text).filter(|n| is_limit(*n))
+}
+
+/// v1 shows "no limit" as i64::MAX rounded down to a page of at most 64 KiB.
+fn is_limit(bytes: u64) -> bool {
+    bytes < i64::MAX as u64 - 65_536
 }
 
 /// A file that holds one number.

@@ -54,11 +54,13 @@ const V1: &[(&str, &str)] = &[
          total_swapcached 0\ntotal_pgfault 18350706\ntotal_pgmajfault 933\n",
     ),
     ("memory/memory.kmem.usage_in_bytes", "224473088\n"),
+    ("memory/memory.kmem.tcp.limit_in_bytes", "9223372036854771712\n"),
     ("memory/memory.kmem.tcp.usage_in_bytes", "0\n"),
     ("memory/memory.failcnt", "6\n"),
     ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n"),
     ("cpuacct/cpuacct.usage", "5000000\n"),
-    ("cpuacct/cpuacct.stat", "user 100\nsystem 50\n"),
+    ("cpuacct/cpuacct.usage_user", "3744000\n"),
+    ("cpuacct/cpuacct.usage_sys", "1256999\n"),
     ("cpu/cpu.stat", "nr_periods 40\nnr_throttled 30\nthrottled_time 2000000\nnr_bursts 0\nburst_time 0\n"),
     ("pids/pids.current", "3\n"),
     ("blkio/blkio.throttle.io_service_bytes", "254:0 Read 7\n254:0 Write 9\n254:0 Total 16\nTotal 16\n"),
@@ -143,10 +145,58 @@ fn v1_files_win_over_an_empty_v2_leaf_and_pressure_comes_from_that() {
     assert_eq!(got.page_faults, PageFaults { minor: Some(18_349_773), major: Some(933) });
     assert_eq!(got.cpu_throttled, Throttled { periods: Some(40), throttled_periods: Some(30), usec: Some(2000) });
     assert_eq!((got.cpu_usage_usec, got.pids_current, got.pids_peak), (Some(5000), Some(3), None));
-    assert_eq!((got.io_read_bytes, got.io_write_bytes, got.io_read_ops, got.io_write_ops), (Some(7), Some(9), Some(2), Some(3)));
-    assert_eq!(got.cpu_user_usec, got.cpu_system_usec.map(|n| n * 2));
+    assert_eq!((got.cpu_user_usec, got.cpu_system_usec), (Some(3744), Some(1256)));
     assert_eq!(got.pressure.cpu.some, full(11, [0, 0, 12]));
     assert_eq!(got.pressure.memory, Stalls::default());
+}
+
+/// [`V1`] with some of its files otherwise, a figure of it, and why it is null.
+fn v1_with<T>(files: &[(&'static str, &'static str)], figure: &str, of: fn(&Resources) -> T) -> (T, Option<String>) {
+    let mut all: BTreeMap<&str, &str> = V1.iter().copied().collect();
+    all.extend(files.iter().copied());
+    let got = leaf(&all.into_iter().collect::<Vec<_>>());
+    let facts = facts(Path::new("/none"), &["memory", "cpuacct", "cpu", "pids", "blkio", "unified"]);
+    (of(&got), unmeasured(&got, &facts).into_iter().find(|u| u.figure == figure).map(|u| u.why))
+}
+
+#[test]
+fn reaching_one_limit_of_memory_and_swap_is_not_told_as_never_where_nobody_counts_it() {
+    const ONE: (&str, &str) =
+        ("memory/memory.stat", "total_cache 1\nhierarchical_memory_limit 67108864\nhierarchical_memsw_limit 67108864\n");
+    const TWO: (&str, &str) =
+        ("memory/memory.stat", "total_cache 1\nhierarchical_memory_limit 67108864\nhierarchical_memsw_limit 99999744\n");
+    const NONE: (&str, &str) =
+        ("memory/memory.stat", "hierarchical_memory_limit 9223372036854771712\nhierarchical_memsw_limit 9223372036854771712\n");
+    let max = |stat, failed, both| {
+        let files = [stat, ("memory/memory.failcnt", failed), ("memory/memory.memsw.failcnt", both)];
+        v1_with(&files, "memory_events.max", |r| r.memory_events.max)
+    };
+    let (figure, why) = max(ONE, "0\n", "0\n");
+    assert!(figure.is_none() && why.as_ref().is_some_and(|why| why.contains("no proof")), "{why:?}");
+    assert_eq!(max(ONE, "0\n", "7\n"), (Some(7), None), "older kernels count it");
+    assert_eq!((max(TWO, "0\n", "0\n"), max(NONE, "0\n", "0\n")), ((Some(0), None), (Some(0), None)), "that of memory alone is counted");
+}
+
+#[test]
+fn network_buffers_are_counted_where_they_are_limited() {
+    let sock = |limit, used| {
+        let files = [("memory/memory.kmem.tcp.limit_in_bytes", limit), ("memory/memory.kmem.tcp.usage_in_bytes", used)];
+        v1_with(&files, "memory_by_kind.sock", |r| r.memory_by_kind.sock)
+    };
+    assert_eq!((sock("67108864\n", "40960\n"), sock("67108864\n", "0\n")), ((Some(40_960), None), (Some(0), None)));
+    let (figure, why) = sock("9223372036854771712\n", "0\n");
+    assert!(figure.is_none() && why.is_some_and(|why| why.contains("only where they are limited")));
+}
+
+#[test]
+fn a_worker_that_no_tick_has_met_has_no_time_by_mode() {
+    let times = |user, system| {
+        let files = [("cpuacct/cpuacct.usage_user", user), ("cpuacct/cpuacct.usage_sys", system)];
+        v1_with(&files, "cpu_user_usec", |r| (r.cpu_user_usec, r.cpu_system_usec))
+    };
+    assert_eq!(times("4000000\n", "0\n"), ((Some(4000), Some(0)), None));
+    let (figures, why) = times("0\n", "0\n");
+    assert!(figures == (None, None) && why.is_some_and(|why| why.contains("tick")), "it has used five milliseconds");
 }
 
 #[test]
@@ -204,15 +254,18 @@ fn look(value: &serde_json::Value, path: &str, leaves: &mut Vec<(String, bool)>)
 }
 
 #[test]
-fn what_v1_did_not_count_is_none_and_not_nothing() {
-    let t = tempfile::tempdir().unwrap();
-    put(t.path(), "blkio/r/w/blkio.throttle.io_service_bytes", "Total 0\n");
-    let got = read_resources(&facts(t.path(), &["blkio", "unified"]), "/r/w");
-    assert!(got.lacks_io(), "{got:?}");
+fn bytes_on_v1_are_those_of_its_processes_whatever_the_throttled_devices_have_counted() {
+    let facts = facts(Path::new("/none"), &["memory", "cpuacct", "cpu", "pids", "blkio", "unified"]);
+    let why = |resources: &Resources, figure: &str| unmeasured(resources, &facts).into_iter().find(|u| u.figure == figure).map(|u| u.why);
+    // There are figures in both files of V1: a bound that somebody set an hour ago has begun them.
+    let got = leaf(V1);
+    assert!(got.lacks_io() && got.io_read_ops.is_none() && got.io_write_ops.is_none(), "{got:?}");
+    assert!(why(&got, "io_read_bytes").unwrap().contains("by process it was not counted"));
     let counted = got.or_io(Some(crate::protocol::IoBytes { read: 3, written: 4 }));
     assert_eq!((counted.io_read_bytes, counted.io_write_bytes), (Some(3), Some(4)));
-    let v2 = got.or_io(None);
-    assert!(v2.lacks_io());
+    assert_eq!(why(&counted, "io_write_bytes"), None);
+    assert!(why(&counted, "io_write_ops").unwrap().contains("only bytes"));
+    assert!(got.or_io(None).lacks_io());
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub struct Unmeasured {
 const NO_CGROUPS: &str = "this hive has no cgroups (mode none)";
 const NO_LEAF: &str = "the worker's cgroup was not read: it is not made yet, or it went without its init's last word";
 const UNREADABLE: &str = "its file in the cgroup could not be read";
-const NOT_ENABLED: &str = "the controller is not enabled in this hive's part of the cgroup v2 tree";
+pub(super) const NOT_ENABLED: &str = "the controller is not enabled in this hive's part of the cgroup v2 tree";
 
 /// Why each figure that is `None` in `resources` is so; `facts` are those of the hive that has read them.
 pub fn unmeasured(resources: &Resources, facts: &CgroupFacts) -> Vec<Unmeasured> {
@@ -85,7 +85,10 @@ fn why(figure: &str, known: &Known<'_>) -> &'static str {
         "memory" | "swap" | "page" | "oom" if known.v1("memory") => memory_v1(figure),
         "memory" | "swap" | "page" | "oom" => memory_v2(figure),
         "cpu" if figure.starts_with("cpu_throttled") => known.controller("cpu"),
-        "io" => io(known),
+        "cpu" if known.resources.cpu_usage_usec.is_some() && known.v1("cpuacct") => {
+            "cgroup v1 looks at each tick of the clock who runs where, and has not met the worker yet"
+        }
+        "io" => super::io::why(figure, known.facts),
         "pids" if known.resources.pids_current.is_none() => known.controller("pids"),
         "pids" => "Linux before 6.1 keeps no peak of tasks (pids.peak)",
         "pressure" => pressure(figure, known),
@@ -103,6 +106,9 @@ fn memory_v1(figure: &str) -> &'static str {
         "memory_by_kind.sock" => "cgroup v1 counts network buffers only where they are limited",
         "memory_events.low" => "cgroup v1 has no memory.low",
         "memory_events.high" => "cgroup v1 has no memory.high",
+        "memory_events.max" => {
+            "with swap_max 0 the one limit of memory and swap is reached first, and since 6.16 Linux does not count that: 0 would be no proof"
+        }
         "memory_events.oom" => "cgroup v1 counts the kills only",
         "memory_events.oom_group_kill" => "cgroup v1 has no memory.oom.group",
         "oom_kills" | "memory_events.oom_kill" => "Linux before 4.13 does not count them",
@@ -119,14 +125,6 @@ fn memory_v2(figure: &str) -> &'static str {
         "memory_by_kind.page_tables" => "Linux before 5.11 does not count page tables by cgroup",
         "memory_events.oom_group_kill" => "Linux before 5.17 does not count them",
         _ => UNREADABLE,
-    }
-}
-
-fn io(known: &Known<'_>) -> &'static str {
-    match (known.v1("blkio"), known.resources.lacks_io()) {
-        (true, true) => "cgroup v1 counts only what goes to devices that some group throttles",
-        (true, false) => "cgroup v1 counts only what goes to devices that some group throttles; by process only bytes can be counted",
-        (false, _) => NOT_ENABLED,
     }
 }
 

@@ -44,7 +44,7 @@ impl Launcher {
         let state = self.directories.state_of(id.as_str()).map_err(|e| plan_not_written(CallError::new("open(plan.json)", e)))?;
         let change = Change { old: &plan.limits, new: &wanted.limits, below_use };
         let changed = self.tree.change_limits(id, change).map_err(|e| change_failed(&e, asked))?;
-        wanted.not_in_force = notes(&wanted, &changed.notes);
+        wanted.not_in_force = notes(&wanted, asked, &changed.notes);
         let rest = write_plan(&state, &wanted, cgroup.as_deref()).map_err(plan_not_written);
         let rest = rest.map_err(|error| (error, None)).and_then(|()| self.limit_processes(id, (&plan, &wanted), asked));
         if let Err((error, kept)) = rest {
@@ -69,10 +69,11 @@ impl Launcher {
     }
 }
 
-/// What is not in force with the new limits: swap has its reason anew, everything else keeps it.
-fn notes(wanted: &SandboxPlan, anew: &[NotInForce]) -> Vec<NotInForce> {
-    let swap = LimitKey::SwapMax;
-    let stays = |note: &&NotInForce| note.setting != swap.name() || !wanted.limits.contains_key(&swap);
+/// What is not in force with the new limits. What was asked for holds by now, or is no limit any more; swap has its reason anew; everything
+/// else keeps it.
+fn notes(wanted: &SandboxPlan, asked: &BTreeMap<LimitKey, LimitValue>, anew: &[NotInForce]) -> Vec<NotInForce> {
+    let judged_anew = |key: LimitKey| asked.contains_key(&key) || (key == LimitKey::SwapMax && wanted.limits.contains_key(&key));
+    let stays = |note: &&NotInForce| !LimitKey::from_name(&note.setting).is_ok_and(judged_anew);
     wanted.not_in_force.iter().filter(stays).chain(anew).cloned().collect()
 }
 
@@ -128,6 +129,8 @@ fn below_use(key: LimitKey, value: &str, (of, used, reclaimed): (Option<&str>, u
 
 #[cfg(test)]
 mod tests {
+    use rbee_hive_policy::{Enforce, PlannedLimit};
+
     use super::*;
 
     #[test]
@@ -142,6 +145,20 @@ mod tests {
         assert!(refused.hint.is_some_and(|hint| hint.contains("reclaim")));
         let tried = of(Some(8 << 20)).message;
         assert!(tried.starts_with("memory_max 64MiB can't be reached: 100MiB are in use after 8MiB were reclaimed"), "{tried}");
+    }
+
+    #[test]
+    fn a_limit_that_is_asked_for_and_written_is_not_listed_any_more() {
+        let note = |setting: &str, why: &str| NotInForce { setting: setting.into(), why: why.into() };
+        let limit = |n| PlannedLimit { value: LimitValue::Count(n), enforce: Enforce::Required };
+        let mut wanted = crate::verify::tests::plan();
+        wanted.limits = [(LimitKey::OpenFiles, limit(64)), (LimitKey::SwapMax, limit(0))].into();
+        wanted.not_in_force = ["open_files", "pids_max", "memory_high", "swap_max", "landlock"].map(|name| note(name, "before")).to_vec();
+        // "No limit" where there can be none is in no plan.
+        let asked = BTreeMap::from([(LimitKey::OpenFiles, LimitValue::Count(64)), (LimitKey::MemoryHigh, LimitValue::max())]);
+        let told = notes(&wanted, &asked, &[note("swap_max", "anew")]);
+        let told: Vec<(&str, &str)> = told.iter().map(|n| (n.setting.as_str(), n.why.as_str())).collect();
+        assert_eq!(told, [("pids_max", "before"), ("landlock", "before"), ("swap_max", "anew")]);
     }
 
     #[test]
