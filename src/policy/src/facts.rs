@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::{Bind, DeviceNode, Ids, LimitKey, RootDirectory};
+use crate::{Bind, DeviceNode, Ids, LimitKey, RootDirectory, WorkerId};
 
 /// Whether something can be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +16,31 @@ pub enum Ability {
         /// One clause for a person.
         why: String,
     },
+}
+
+/// What there is of MPS for a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MpsFacts {
+    /// A daemon that answers, and the group's `/dev/shm` among the opened trees.
+    There {
+        /// The daemon.
+        server: WorkerId,
+        /// Index of the tree.
+        shm: usize,
+        /// Bytes of the group's `/dev/shm`.
+        shm_size: u64,
+    },
+    /// None.
+    Missing {
+        /// One clause for a person.
+        why: String,
+    },
+}
+
+impl Default for MpsFacts {
+    fn default() -> Self {
+        Self::Missing { why: "nobody has started an MPS daemon for it".into() }
+    }
 }
 
 /// Host facts for one plan.
@@ -55,6 +80,8 @@ pub struct HostFacts {
     pub gpu_pci: BTreeMap<String, String>,
     /// Whether somebody accounts GPU memory by process, and why not.
     pub gpu_memory_watched: Ability,
+    /// Its group's MPS daemon.
+    pub mps: MpsFacts,
     /// CPUs that are online, in list format.
     pub host_cpus: String,
     /// Whether an ordinary user starts it, with its own uid as the only one that there is.

@@ -23,11 +23,11 @@ mod seccomp;
 pub mod units;
 
 pub use compile::{PLAN_VERSION, Violation, compile, update};
-pub use facts::{Ability, HostFacts};
+pub use facts::{Ability, HostFacts, MpsFacts};
 pub use file::{
     Affinity, CredentialsSection, DevicesSection, EnvironmentSection, FilesystemSection, GpuMemoryAction, GpuShare, Gpus,
     GrantedCapability, LandlockMode, LandlockSection, ListedNode, ListedPath, MaySet, Mps, Policy, PolicyError, ProcessSection,
-    ReadinessSection, RequestSection, RestartSection, RestartWhen, SeccompSection, Setting, WorkerSection,
+    ReadinessSection, RequestSection, RestartSection, RestartWhen, SeccompSection, Setting, WorkerSection, mps_obstacle,
 };
 pub use id::{InvalidWorkerId, WorkerId};
 pub use idle::{IdleAction, IdlePlan};
@@ -36,10 +36,10 @@ pub use oom::{InvalidTrigger, OnOom, PressurePlan, StallTrigger};
 pub use origin::{Origin, Origins, Traced};
 pub use plan::{
     Bind, BindSource, Credentials, DeviceAccess, DeviceKind, DeviceNode, Enforce, GpuMemoryEnforcer, GpuMemoryPlan, Ids, IoClass,
-    LandlockPlan, NetworkMode, NotInForce, NumaMode, NumaPlan, OnDrift, OnHiveExit, ProcessPlan, Readiness, RootDirectory, SandboxPlan,
+    LandlockPlan, MpsPlan, NetworkMode, NotInForce, NumaMode, NumaPlan, OnDrift, OnHiveExit, ProcessPlan, Readiness, RootDirectory, SandboxPlan,
     Scheduler, StopPlan, TmpNodes, VerifyPlan,
 };
-pub use request::{Command, GpuLease, WorkerRequest};
+pub use request::{Command, GpuLease, MPS_POLICY, MpsWish, WorkerRequest};
 pub use seccomp::{Allow, Condition, Errno, Refuse, SeccompProfile, call_name, call_number, newest_call};
 
 #[cfg(test)]

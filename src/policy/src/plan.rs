@@ -168,8 +168,25 @@ pub struct GpuMemoryPlan {
 pub enum GpuMemoryEnforcer {
     /// The cgroup controller of that name.
     Dmem,
+    /// NVIDIA's MPS server, for a program that is its client; it is watched besides.
+    Mps,
     /// Accounting by process: it is told, and stopped if it stays over.
     Soft,
+}
+
+/// A sandbox's part in MPS. Server and clients of a group have one `/dev/shm`, with the server's sockets in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MpsPlan {
+    /// It is the group's daemon.
+    Server,
+    /// It is a client.
+    Client {
+        /// Of this daemon.
+        server: WorkerId,
+        /// Index of the opened tree that is its `/dev/shm`.
+        shm: usize,
+    },
 }
 
 /// Whether device nodes made in `/tmp` can be opened as far as the mount is concerned.
@@ -340,6 +357,9 @@ pub struct SandboxPlan {
     /// The limit of GPU memory; `None` without one, and without a GPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_memory: Option<GpuMemoryPlan>,
+    /// Its part in MPS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mps: Option<MpsPlan>,
     /// The network.
     pub network: NetworkMode,
     /// Limits to set.

@@ -22,6 +22,27 @@ pub enum Command {
         /// Program and arguments; never empty.
         argv: Vec<String>,
     },
+    /// NVIDIA's MPS control daemon for a group of workers; only under the policy [`MPS_POLICY`].
+    Mps {
+        /// The policy of the worker that it is started for, which must want it. A `credentials.user` that it names is the daemon's, too.
+        clients: String,
+    },
+}
+
+/// The policy of MPS control daemons; no worker runs under it.
+pub const MPS_POLICY: &str = "mps";
+
+/// Which MPS daemon a worker is to be a client of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum MpsWish {
+    /// The one of this name, which the hive has seen to answer.
+    Server(WorkerId),
+    /// None: it could not be had.
+    None {
+        /// One clause for a person.
+        why: String,
+    },
 }
 
 /// The lease on a worker's GPUs.
@@ -49,6 +70,9 @@ pub struct WorkerRequest {
     /// The lease on its GPUs; without one it has what the policy gives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<GpuLease>,
+    /// Its MPS daemon, where its policy wants one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mps: Option<MpsWish>,
     /// Environment asked for (needs `may_set` "env").
     pub env: BTreeMap<String, String>,
     /// Limits asked for, already in the kernel's units (needs `may_set` "limits").

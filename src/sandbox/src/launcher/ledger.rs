@@ -47,8 +47,10 @@ pub(super) struct Entry {
     pub(super) cgroup: Option<String>,
     /// The kernel's number of the device program on its v2 leaf.
     pub(super) device_program: Option<u32>,
+    /// GPUs that it serves, for an MPS daemon: it is no holder, and goes before somebody gets them alone.
+    pub(super) serves: Vec<DeviceNumber>,
     /// Keeps the uid locked until the last trace of the worker is gone.
-    pub(super) _uid: Option<OwnedFd>,
+    pub(super) uid: Option<OwnedFd>,
     /// Set once the init is reaped.
     pub(super) ended: Option<Ended>,
 }
@@ -58,6 +60,13 @@ pub(super) struct Ended {
     pub(super) code: Option<i32>,
     pub(super) signal: Option<i32>,
     pub(super) since: Instant,
+}
+
+/// What is counted among what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seat {
+    Worker,
+    MpsDaemon,
 }
 
 /// All workers.
@@ -93,13 +102,15 @@ impl Ledger {
     }
 
     /// Whether a worker of this name may be started now.
-    pub(super) fn admit(&self, id: &WorkerId) -> Result<(), LaunchError> {
+    pub(super) fn admit(&self, id: &WorkerId, seat: Seat) -> Result<(), LaunchError> {
         if self.entries.contains_key(id) {
             let text = format!("worker {id} has not been taken down yet");
             return Err(LaunchError::new(LaunchErrorKind::AlreadyExists, text));
         }
-        if self.entries.len() >= self.max_workers {
-            let text = format!("{} workers are running, the most that the configuration allows", self.entries.len());
+        // Each has as many seats: a daemon is there for workers, and there are never more daemons than those.
+        let seated = self.entries.values().filter(|e| e.is_mps_daemon() == (seat == Seat::MpsDaemon)).count();
+        if seated >= self.max_workers {
+            let text = format!("{seated} workers are running, the most that the configuration allows");
             return Err(LaunchError::new(LaunchErrorKind::AtCapacity, text));
         }
         Ok(())
@@ -135,9 +146,28 @@ impl Ledger {
                 let text = format!("{} is asked for {share}, and is held by {by}", node.path.display());
                 return Err(LaunchError::new(LaunchErrorKind::DeviceBusy, text));
             }
+            if let (Share::Exclusive, Some((id, _))) = (share, self.entries.iter().find(|(_, e)| e.serves.contains(&number))) {
+                let text = format!("{} is asked for {share}, and the MPS daemon {id} is still on it", node.path.display());
+                return Err(LaunchError::new(LaunchErrorKind::DeviceBusy, text));
+            }
             claims.push(Claim { number, share });
         }
         Ok(claims)
+    }
+
+    /// The numbers of nodes that an MPS daemon may serve: nobody has one of them alone.
+    pub(super) fn serve(&self, nodes: &[Asked<'_>]) -> Result<Vec<DeviceNumber>, LaunchError> {
+        let mut numbers = Vec::new();
+        for Asked { node, .. } in nodes {
+            let number = (node.kind, node.major, node.minor);
+            let alone = |entry: &Entry| entry.gpus.iter().any(|c| c.number == number && c.share == Share::Exclusive);
+            if let Some((id, _)) = self.entries.iter().find(|(_, e)| alone(e)) {
+                let text = format!("an MPS daemon is asked for on {}, which worker {id} has alone", node.path.display());
+                return Err(LaunchError::new(LaunchErrorKind::DeviceBusy, text));
+            }
+            numbers.push(number);
+        }
+        Ok(numbers)
     }
 }
 
@@ -168,7 +198,8 @@ mod tests {
                 plan,
                 cgroup: None,
                 device_program: None,
-                _uid: None,
+                serves: vec![],
+                uid: None,
                 ended: None,
             };
             ledger.entries.insert(WorkerId::parse(&format!("w{n}")).unwrap(), entry);

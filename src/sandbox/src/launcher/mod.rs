@@ -15,6 +15,7 @@ mod inspect;
 mod judge;
 mod ledger;
 mod memory;
+mod mps;
 mod pace;
 mod policies;
 mod resolve;
@@ -55,6 +56,8 @@ pub struct LauncherOptions {
     pub binary_dirs: Vec<PathBuf>,
     /// Simulated inventory.
     pub devices: Option<PathBuf>,
+    /// NVIDIA's MPS control program, where it is not to be looked for.
+    pub mps_control: Option<PathBuf>,
     /// `--cgroup-root`.
     pub cgroup_root: Option<String>,
     /// Our root where none is given.

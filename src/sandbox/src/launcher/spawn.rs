@@ -3,9 +3,10 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use rbee_hive_devices::Share;
 use rbee_hive_policy::learn::WatchPlan;
 use rbee_hive_policy::{
-    Bind, BindSource, Command, HostFacts, Ids, OnHiveExit, Policy, RootDirectory, SandboxPlan, Violation, WorkerId, WorkerRequest, compile,
+    Bind, BindSource, Command, HostFacts, Ids, Mps, MpsFacts, OnHiveExit, Policy, RootDirectory, SandboxPlan, Violation, WorkerId, WorkerRequest, compile,
 };
 use rbee_hive_sys::clone::{Cloned, Namespaces, clone_process};
 
@@ -13,9 +14,10 @@ use super::Purpose;
 use super::audit::clipped;
 use super::descriptors::Handed;
 use super::directories::write_plan;
-use super::ledger::{self, Claim, Entry};
+use super::ledger::{self, Claim, DeviceNumber, Entry, Seat};
 use super::policies::passed;
 use super::resolve::devices::DeviceFacts;
+use super::resolve::identity::Identity;
 use super::resolve::{abilities, binary, gpu_memory, identity, idmap::Reader, lease, limits, model, model::Model, paths, rootfs::RootFs};
 use super::serve::{Launcher, error_chain};
 use super::uids::UidLease;
@@ -43,6 +45,7 @@ struct Resolved {
     plan: SandboxPlan,
     trees: Vec<Tree>,
     gpus: Vec<Claim>,
+    serves: Vec<DeviceNumber>,
     uid: Option<UidLease>,
     filters: Option<Filters>,
 }
@@ -50,11 +53,13 @@ struct Resolved {
 impl Launcher {
     /// Starts a worker's init, or says why not.
     pub(super) fn spawn(&mut self, request: WorkerRequest, handed: Handed) -> Result<Spawned, LaunchError> {
-        self.ledger.admit(&request.worker_id)?;
+        let seat = if matches!(request.command, Command::Mps { .. }) { Seat::MpsDaemon } else { Seat::Worker };
+        self.ledger.admit(&request.worker_id, seat)?;
         self.check(&request)?;
         let loaded = self.policies.load(&request.policy)?;
         self.check_trusted(&request.policy)?;
-        let mut resolved = self.resolve(&request, &loaded.policy)?;
+        let policy = self.policy_of(&request, loaded.policy)?;
+        let mut resolved = self.resolve(&request, &policy)?;
         if self.options.purpose == Purpose::Run {
             // A foreground command has nobody who could adopt it.
             resolved.plan.on_hive_exit = OnHiveExit::Kill;
@@ -96,19 +101,25 @@ impl Launcher {
         let devices = DeviceFacts::of(&self.inventory, &request.devices, policy)?;
         let nodes: Vec<ledger::Asked<'_>> =
             devices.exclusive.iter().map(|(node, memory)| ledger::Asked { node, memory: *memory }).collect();
-        let gpus = self.ledger.reserve(&nodes, lease::share(request, policy)?)?;
-        let who = identity::identify(&policy.credentials.user, &mut self.uids, &self.options)?;
+        let share = lease::share(request, policy)?;
+        let (gpus, serves) = match request.command {
+            Command::Mps { .. } => (vec![], self.ledger.serve(&nodes)?),
+            _ => (self.ledger.reserve(&nodes, share)?, vec![]),
+        };
         let mut trees = Vec::new();
+        let (who, mps) = self.identify(request, policy, (share, &mut trees))?;
         // What lies below a listed directory is the host's own already.
         let mut binds: Vec<Bind> = devices.binds.iter().filter(|b| !shown(&b.target, policy, &[])).cloned().collect();
         let (mut binary, mut model) = (PathBuf::new(), String::new());
         let binary_dirs = joined(&policy.worker.binary_dirs, &self.options.binary_dirs);
         let root = policy.filesystem.root.as_deref().map(|path| RootFs::open(path, &self.options)).transpose()?;
-        if let Command::Worker { model: asked, .. } = &request.command {
+        if !matches!(request.command, Command::Run { .. }) {
             binary = match &root {
                 Some(root) => root.find_binary(&policy.worker.binary, &binary_dirs).map_err(nowhere)?,
                 None => find(&policy.worker.binary, &binary_dirs, self.options.owner)?,
             };
+        }
+        if let Command::Worker { model: asked, .. } = &request.command {
             let found = self.model(asked, policy, who.ids)?;
             model = found.inside;
             binds.extend(found.binds);
@@ -134,6 +145,7 @@ impl Launcher {
             binary_dirs: binary_dirs.into_iter().filter(|d| d.is_dir()).collect(),
             binds,
             model,
+            mps,
             ..self.host_facts(policy, devices)
         };
         facts.block_devices.extend(limits::block_devices(request.limits.values()));
@@ -145,7 +157,26 @@ impl Launcher {
             }
             false => self.filters(policy)?,
         };
-        Ok(Resolved { plan, trees, gpus, uid: who.lease, filters })
+        Ok(Resolved { plan, trees, gpus, serves, uid: who.lease, filters })
+    }
+
+    /// Who it is, and what it has of its group's MPS daemon; that one's `/dev/shm` becomes one of its trees.
+    fn identify(
+        &mut self,
+        request: &WorkerRequest,
+        policy: &Policy,
+        (share, trees): (Share, &mut Vec<Tree>),
+    ) -> Result<(Identity, MpsFacts), LaunchError> {
+        let wants = policy.devices.mps != Mps::Off && request.devices.iter().any(|name| name.starts_with("GPU-"));
+        let facts = match wants.then(|| self.join_mps(request, policy, share)) {
+            Some(Ok(joined)) => {
+                trees.push(joined.shm);
+                return Ok((joined.who, MpsFacts::There { server: joined.server, shm: trees.len() - 1, shm_size: joined.shm_size }));
+            }
+            Some(Err(why)) => MpsFacts::Missing { why },
+            None => MpsFacts::default(),
+        };
+        Ok((identity::identify(&policy.credentials.user, &mut self.uids, &self.options)?, facts))
     }
 
     /// What this host is for a policy, whatever is run under it.
@@ -204,7 +235,7 @@ impl Launcher {
 
     fn make(&mut self, id: WorkerId, resolved: Resolved, handed: Handed) -> Result<Spawned, LaunchError> {
         let Handed { control, streams } = handed;
-        let Resolved { mut plan, trees, gpus, uid, filters } = resolved;
+        let Resolved { mut plan, trees, gpus, serves, uid, filters } = resolved;
         let memory = self.ledger.admit_memory(&id, &plan.limits)?;
         let leaves = self.tree.make_leaves(&id, &plan.limits, &plan.devices).map_err(|e| leaf_failed(&e))?;
         plan.not_in_force.extend(leaves.notes.iter().cloned());
@@ -226,7 +257,8 @@ impl Launcher {
                     plan: Box::new(plan.clone()),
                     cgroup: cgroup.clone(),
                     device_program,
-                    _uid: lock,
+                    serves,
+                    uid: lock,
                     ended: None,
                 };
                 self.ledger.entries.insert(id.clone(), entry);
