@@ -1,6 +1,6 @@
 //! Other limits of a running worker, shown.
 
-use rbee_hive_policy::LimitKey;
+use rbee_hive_policy::{LimitKey, NotInForce};
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -8,6 +8,15 @@ use super::{InForce, Worker};
 use crate::{About, EventKind};
 
 impl Worker {
+    /// Shows that a setting is in force no more.
+    pub(super) fn show_not_in_force(&mut self, note: NotInForce) {
+        self.view.send_modify(|view| {
+            view.generation += 1;
+            view.not_in_force.retain(|known| known.setting != note.setting);
+            view.not_in_force.push(note);
+        });
+    }
+
     /// Shows limits that are in force already, and tells of them.
     pub(super) fn show_limits(&mut self, now: InForce, changed: &[LimitKey], shown: oneshot::Sender<()>) {
         self.view.send_modify(|view| {

@@ -206,6 +206,7 @@ impl Worker {
             Command::Signal { signal } => drop(self.link.send(&ToInit::Signal { signal }).await),
             Command::Tell { text } => self.story.tell("device", "{}: {}", &[&self.id, &text]),
             Command::ShowLimits { now, changed, shown } => self.show_limits(now, &changed, shown),
+            Command::NotInForce { note } => self.show_not_in_force(note),
             Command::Freeze { tell } => self.freeze_by_request(tell),
             Command::Thaw { tell } => self.thaw_by_request(tell),
         }
