@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::{Bind, DeviceNode, Ids, LimitKey, RootDirectory, WorkerId};
+use crate::{Bind, DeviceNode, Ids, LimitKey, MpsFacts, RootDirectory};
 
 /// Whether something can be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,31 +16,6 @@ pub enum Ability {
         /// One clause for a person.
         why: String,
     },
-}
-
-/// What there is of MPS for a worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MpsFacts {
-    /// A daemon that answers, and the group's `/dev/shm` among the opened trees.
-    There {
-        /// The daemon.
-        server: WorkerId,
-        /// Index of the tree.
-        shm: usize,
-        /// Bytes of the group's `/dev/shm`.
-        shm_size: u64,
-    },
-    /// None.
-    Missing {
-        /// One clause for a person.
-        why: String,
-    },
-}
-
-impl Default for MpsFacts {
-    fn default() -> Self {
-        Self::Missing { why: "nobody has started an MPS daemon for it".into() }
-    }
 }
 
 /// Host facts for one plan.

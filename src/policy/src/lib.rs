@@ -15,6 +15,7 @@ mod id;
 mod idle;
 pub mod learn;
 mod limit;
+mod mps;
 mod oom;
 mod origin;
 mod plan;
@@ -23,23 +24,24 @@ mod seccomp;
 pub mod units;
 
 pub use compile::{PLAN_VERSION, Violation, compile, update};
-pub use facts::{Ability, HostFacts, MpsFacts};
+pub use facts::{Ability, HostFacts};
 pub use file::{
     Affinity, CredentialsSection, DevicesSection, EnvironmentSection, FilesystemSection, GpuMemoryAction, GpuShare, Gpus,
     GrantedCapability, LandlockMode, LandlockSection, ListedNode, ListedPath, MaySet, Mps, Policy, PolicyError, ProcessSection,
-    ReadinessSection, RequestSection, RestartSection, RestartWhen, SeccompSection, Setting, WorkerSection, mps_obstacle,
+    ReadinessSection, RequestSection, RestartSection, RestartWhen, SeccompSection, Setting, WorkerSection,
 };
 pub use id::{InvalidWorkerId, WorkerId};
 pub use idle::{IdleAction, IdlePlan};
 pub use limit::{BlockLimits, InvalidLimit, InvalidNamed, IoBounds, LimitKey, LimitValue, Limits, PageLimits, PlannedLimit, RegionLimits};
+pub use mps::{MPS_POLICY, MpsFacts, MpsPlan, MpsWish, mps_obstacle};
 pub use oom::{InvalidTrigger, OnOom, PressurePlan, StallTrigger};
 pub use origin::{Origin, Origins, Traced};
 pub use plan::{
     Bind, BindSource, Credentials, DeviceAccess, DeviceKind, DeviceNode, Enforce, GpuMemoryEnforcer, GpuMemoryPlan, Ids, IoClass,
-    LandlockPlan, MpsPlan, NetworkMode, NotInForce, NumaMode, NumaPlan, OnDrift, OnHiveExit, ProcessPlan, Readiness, RootDirectory, SandboxPlan,
+    LandlockPlan, NetworkMode, NotInForce, NumaMode, NumaPlan, OnDrift, OnHiveExit, ProcessPlan, Readiness, RootDirectory, SandboxPlan,
     Scheduler, StopPlan, TmpNodes, VerifyPlan,
 };
-pub use request::{Command, GpuLease, MPS_POLICY, MpsWish, WorkerRequest};
+pub use request::{Command, GpuLease, WorkerRequest};
 pub use seccomp::{Allow, Condition, Errno, Refuse, SeccompProfile, call_name, call_number, newest_call};
 
 #[cfg(test)]

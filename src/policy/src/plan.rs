@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::file::GpuMemoryAction;
 use crate::learn::WatchPlan;
 use crate::oom::{OnOom, PressurePlan};
-use crate::{GpuLease, IdlePlan, Limits, WorkerId};
+use crate::{GpuLease, IdlePlan, Limits, MpsPlan, WorkerId};
 
 /// Whether a setting must be in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,21 +172,6 @@ pub enum GpuMemoryEnforcer {
     Mps,
     /// Accounting by process: it is told, and stopped if it stays over.
     Soft,
-}
-
-/// A sandbox's part in MPS. Server and clients of a group have one `/dev/shm`, with the server's sockets in it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MpsPlan {
-    /// It is the group's daemon.
-    Server,
-    /// It is a client.
-    Client {
-        /// Of this daemon.
-        server: WorkerId,
-        /// Index of the opened tree that is its `/dev/shm`.
-        shm: usize,
-    },
 }
 
 /// Whether device nodes made in `/tmp` can be opened as far as the mount is concerned.

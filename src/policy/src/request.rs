@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{GpuShare, LimitKey, LimitValue, WorkerId};
+use crate::{GpuShare, LimitKey, LimitValue, MpsWish, WorkerId};
 
 /// What runs in the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,26 +22,10 @@ pub enum Command {
         /// Program and arguments; never empty.
         argv: Vec<String>,
     },
-    /// NVIDIA's MPS control daemon for a group of workers; only under the policy [`MPS_POLICY`].
+    /// NVIDIA's MPS control daemon for a group of workers; only under the policy [`MPS_POLICY`](crate::MPS_POLICY).
     Mps {
         /// The policy of the worker that it is started for, which must want it. A `credentials.user` that it names is the daemon's, too.
         clients: String,
-    },
-}
-
-/// The policy of MPS control daemons; no worker runs under it.
-pub const MPS_POLICY: &str = "mps";
-
-/// Which MPS daemon a worker is to be a client of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum MpsWish {
-    /// The one of this name, which the hive has seen to answer.
-    Server(WorkerId),
-    /// None: it could not be had.
-    None {
-        /// One clause for a person.
-        why: String,
     },
 }
 

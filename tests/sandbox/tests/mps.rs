@@ -92,6 +92,8 @@ fn status_line(pid: i32, name: &str) -> String {
 fn workers_of_one_group_share_a_daemon_which_ends_with_the_last_of_them() {
     require_root!();
     let hive = hive_with(&mock_binary());
+    // The launcher keeps the device program of a list that was asked for once.
+    [0, 1].map(|gpu| hive.call("worker_delete", json!({"worker_id": spawn(&hive, "w", gpu)["worker_id"]})));
     let before = hive.snapshot();
     let (a, b, c) = (spawn(&hive, "a", 0), spawn(&hive, "b", 0), spawn(&hive, "c", 1));
     let (first, second) = (daemons(&hive, 0), daemons(&hive, 1));
@@ -190,15 +192,18 @@ fn a_daemon_that_dies_is_told_to_each_client_and_the_next_start_has_a_new_one() 
 fn without_a_daemon_a_start_is_refused_or_told_as_the_policy_says() {
     require_root!();
     let absent = "[gpus]\nmps_control = \"/nonexistent/nvidia-cuda-mps-control\"\n";
-    for (hive, why) in [(Hive::start(options().config(absent)), "nowhere to be found"), (hive_with(Path::new("/bin/false")), "did not come up")]
+    for (hive, why) in
+        [(Hive::start(options().config(absent)), "nowhere to be found"), (hive_with(Path::new("/bin/false")), "did not come up")]
     {
+        let wishes = || hive.call("worker_spawn", json!({"worker_id": "w", "model": "m", "policy": "wishes", "device": 0}));
+        hive.call("worker_delete", json!({"worker_id": wishes()["worker_id"]}));
         let before = hive.snapshot();
         let refused = hive.rpc("worker_spawn", json!({"model": "m", "policy": "shares", "device": 0})).expect_err("it is required");
         assert_eq!(refused.kind(), "not_enforceable", "{refused}");
         assert!(refused.message.contains("devices.mps") && refused.message.contains(why), "{refused}");
         assert_eq!(hive.call("lease_list", json!({})), json!([]));
         hive.assert_nothing_more_than(&before);
-        let without = hive.call("worker_spawn", json!({"worker_id": "w", "model": "m", "policy": "wishes", "device": 0}));
+        let without = wishes();
         let note = without["not_in_force"].as_array().and_then(|l| l.iter().find(|n| n["setting"] == "devices.mps")).cloned();
         assert!(note.as_ref().is_some_and(|n| n["why"].as_str().is_some_and(|text| text.contains(why))), "{note:?}");
         assert_eq!(without["gpu_memory"]["enforced_by"], "soft");

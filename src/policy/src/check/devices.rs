@@ -2,7 +2,8 @@
 
 use super::Findings;
 use crate::explain::show;
-use crate::file::{DevicesSection, GpuShare, Gpus, Mps, mps_obstacle};
+use crate::file::{DevicesSection, GpuShare, Gpus, Mps};
+use crate::mps_obstacle;
 
 /// Keys that say nothing where no GPU is leased.
 const OF_A_LEASE: [&str; 8] =

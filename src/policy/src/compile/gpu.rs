@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use super::Violation;
 use crate::file::{Affinity, Policy, Setting};
-use crate::plan::{GpuMemoryEnforcer, GpuMemoryPlan, MpsPlan};
-use crate::{Ability, Enforce, HostFacts, LimitKey, LimitValue, Limits, NotInForce, PlannedLimit, RegionLimits, WorkerRequest};
+use crate::plan::{GpuMemoryEnforcer, GpuMemoryPlan};
+use crate::{Ability, Enforce, HostFacts, LimitKey, LimitValue, Limits, MpsPlan, NotInForce, PlannedLimit, RegionLimits, WorkerRequest};
 
 /// What is limited, and what is not in force.
 type Outcome<'a> = (&'a mut Limits, &'a mut Vec<NotInForce>);

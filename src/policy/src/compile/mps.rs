@@ -40,7 +40,8 @@ pub(super) fn compile(
     match &facts.mps {
         MpsFacts::There { server, shm, shm_size } => {
             let note = |setting: &str, why: String| NotInForce { setting: setting.into(), why };
-            notes.push(note("filesystem.shm_size", format!("/dev/shm is that of its MPS group: {shm_size} bytes for all of them together")));
+            notes
+                .push(note("filesystem.shm_size", format!("/dev/shm is that of its MPS group: {shm_size} bytes for all of them together")));
             if policy.credentials.user == "per-worker" {
                 let why = "workers of one MPS group have one uid: NVIDIA's server takes clients of its own user alone";
                 notes.push(note("credentials.user", why.into()));
@@ -111,7 +112,11 @@ mod tests {
         let request = serde_json::json!({"worker_id": "w", "policy": "t", "command": command, "devices": gpus, "env": {}, "limits": {},
             "port": null});
         let request: WorkerRequest = serde_json::from_value(request).unwrap();
-        super::super::compile(&policy, &request, &HostFacts { host_cpus: "0-7".into(), binary: "/usr/bin/d".into(), mps, ..HostFacts::default() })
+        super::super::compile(
+            &policy,
+            &request,
+            &HostFacts { host_cpus: "0-7".into(), binary: "/usr/bin/d".into(), mps, ..HostFacts::default() },
+        )
     }
 
     fn there() -> MpsFacts {
@@ -127,7 +132,8 @@ mod tests {
         let wants = "share = { ways = 2 }\nmps = \"required\"\nmps_active_threads = 30\n\
             gpu_memory_max = { value = \"1537KiB\", enforce = \"if_available\" }";
         let plan = plan(wants, &["GPU-3", "GPU-5"], there()).unwrap();
-        let set: Vec<(&str, &str)> = plan.env.iter().filter(|(k, _)| k.starts_with("CUDA_MPS")).map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let set: Vec<(&str, &str)> =
+            plan.env.iter().filter(|(k, _)| k.starts_with("CUDA_MPS")).map(|(k, v)| (k.as_str(), v.as_str())).collect();
         assert_eq!(
             set,
             [

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use error::PolicyError;
-pub use gpu::{Affinity, DevicesSection, GpuMemoryAction, GpuShare, Gpus, Mps, mps_obstacle};
+pub use gpu::{Affinity, DevicesSection, GpuMemoryAction, GpuShare, Gpus, Mps};
 use raw::RawPolicy;
 pub(crate) use scalar::signal_name;
 

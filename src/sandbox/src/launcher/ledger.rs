@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use rbee_hive_devices::Share;
-use rbee_hive_policy::{DeviceKind, DeviceNode, LimitKey, Limits, OnHiveExit, SandboxPlan, WorkerId};
+use rbee_hive_policy::{Command, DeviceKind, DeviceNode, LimitKey, Limits, OnHiveExit, SandboxPlan, WorkerId, WorkerRequest};
 
 use crate::protocol::{LaunchError, LaunchErrorKind};
 
@@ -67,6 +67,12 @@ pub(super) struct Ended {
 pub(super) enum Seat {
     Worker,
     MpsDaemon,
+}
+
+impl Seat {
+    pub(super) fn of(request: &WorkerRequest) -> Self {
+        if matches!(request.command, Command::Mps { .. }) { Self::MpsDaemon } else { Self::Worker }
+    }
 }
 
 /// All workers.
@@ -128,9 +134,17 @@ impl Ledger {
         }
     }
 
+    /// A worker's claims, or what an MPS daemon serves, which holds nothing.
+    pub(super) fn claim(&self, nodes: &[Asked<'_>], (share, seat): (Share, Seat)) -> Result<(Vec<Claim>, Vec<DeviceNumber>), LaunchError> {
+        match seat {
+            Seat::Worker => Ok((self.reserve(nodes, share)?, vec![])),
+            Seat::MpsDaemon => Ok((vec![], self.serve(nodes)?)),
+        }
+    }
+
     /// Whether there is such a share of each of these nodes; the claims. Where nobody tells how much memory a GPU has, the sum of shares has
     /// no bound here: NVIDIA's driver tells it only to NVML, which the launcher does not wait for. Modes do not mix there either.
-    pub(super) fn reserve(&self, nodes: &[Asked<'_>], share: Share) -> Result<Vec<Claim>, LaunchError> {
+    fn reserve(&self, nodes: &[Asked<'_>], share: Share) -> Result<Vec<Claim>, LaunchError> {
         let mut claims = Vec::new();
         for Asked { node, memory } in nodes {
             let number = (node.kind, node.major, node.minor);
@@ -156,7 +170,7 @@ impl Ledger {
     }
 
     /// The numbers of nodes that an MPS daemon may serve: nobody has one of them alone.
-    pub(super) fn serve(&self, nodes: &[Asked<'_>]) -> Result<Vec<DeviceNumber>, LaunchError> {
+    fn serve(&self, nodes: &[Asked<'_>]) -> Result<Vec<DeviceNumber>, LaunchError> {
         let mut numbers = Vec::new();
         for Asked { node, .. } in nodes {
             let number = (node.kind, node.major, node.minor);
@@ -233,6 +247,22 @@ mod tests {
         }
         assert!(!fits(&[], Memory(11), Some(10)), "more than there is");
         assert!(fits(&[Memory(u64::MAX - 1)], Memory(1), None) && !fits(&[Exclusive], Memory(1), None), "unknown memory, known modes");
+    }
+
+    #[test]
+    fn an_mps_daemon_is_on_no_gpu_that_somebody_has_alone_and_no_one_gets_a_gpu_alone_that_it_is_on() {
+        use Share::{Exclusive, Ways};
+        let nodes = [node(0)];
+        let asked = [Asked { node: &nodes[0], memory: None }];
+        let daemon = |ledger: &Ledger| ledger.claim(&asked, (Exclusive, Seat::MpsDaemon)).map_err(|e| e.kind);
+        assert_eq!(daemon(&shared(&[Exclusive])).err(), Some(LaunchErrorKind::DeviceBusy));
+        let mut ledger = shared(&[Ways(2)]);
+        let (claims, serves) = daemon(&ledger).unwrap();
+        assert_eq!((claims.len(), serves.len()), (0, 1), "it holds nothing");
+        ledger.entries.values_mut().for_each(|e| (e.gpus, e.serves) = (vec![], serves.clone()));
+        assert!(ledger.reserve(&asked, Ways(2)).is_ok());
+        let refused = ledger.reserve(&asked, Exclusive).unwrap_err();
+        assert!(refused.kind == LaunchErrorKind::DeviceBusy && refused.message.contains("the MPS daemon w0"), "{}", refused.message);
     }
 
     fn limits(bytes: u64) -> Limits {

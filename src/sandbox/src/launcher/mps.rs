@@ -20,7 +20,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use rbee_hive_devices::{Share, Vendor};
-use rbee_hive_policy::{Command, GpuShare, MPS_POLICY, Mps, MpsPlan, MpsWish, Policy, WorkerId, WorkerRequest, mps_obstacle};
+use rbee_hive_policy::{Command, GpuShare, MPS_POLICY, Mps, MpsFacts, MpsPlan, MpsWish, Policy, WorkerId, WorkerRequest, mps_obstacle};
 use rbee_hive_sys::clone::{Cloned, Namespaces, clone_process, exit_now};
 use rustix::fs::{CWD, Stat, stat};
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -43,11 +43,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_WHY: usize = 1024;
 
 /// What a client has of its daemon.
-pub(super) struct Joined {
-    pub(super) server: WorkerId,
-    pub(super) who: Identity,
-    pub(super) shm: Tree,
-    pub(super) shm_size: u64,
+struct Joined {
+    server: WorkerId,
+    who: Identity,
+    shm: Tree,
+    shm_size: u64,
 }
 
 impl Launcher {
@@ -94,8 +94,27 @@ impl Launcher {
         }
     }
 
+    /// Who it is, and what it has of its group's MPS daemon; that one's `/dev/shm` becomes one of its trees.
+    pub(super) fn identify(
+        &mut self,
+        request: &WorkerRequest,
+        policy: &Policy,
+        (share, trees): (Share, &mut Vec<Tree>),
+    ) -> Result<(Identity, MpsFacts), LaunchError> {
+        let wants = policy.devices.mps != Mps::Off && request.devices.iter().any(|name| name.starts_with("GPU-"));
+        let facts = match wants.then(|| self.join_mps(request, policy, share)) {
+            Some(Ok(joined)) => {
+                trees.push(joined.shm);
+                return Ok((joined.who, MpsFacts::There { server: joined.server, shm: trees.len() - 1, shm_size: joined.shm_size }));
+            }
+            Some(Err(why)) => MpsFacts::Missing { why },
+            None => MpsFacts::default(),
+        };
+        Ok((identity::identify(&policy.credentials.user, &mut self.uids, &self.options)?, facts))
+    }
+
     /// What the worker has of the daemon that the hive names for it, or why it is no client.
-    pub(super) fn join_mps(&self, request: &WorkerRequest, policy: &Policy, share: Share) -> Result<Joined, String> {
+    fn join_mps(&self, request: &WorkerRequest, policy: &Policy, share: Share) -> Result<Joined, String> {
         let server = match &request.mps {
             Some(MpsWish::Server(server)) => server,
             Some(MpsWish::None { why }) => return Err(clipped(why, MAX_WHY)),
@@ -151,7 +170,12 @@ impl Entry {
 fn who(daemon: &Entry, policy: &Policy) -> Result<Identity, String> {
     let credentials = &daemon.plan.credentials;
     let ids = rbee_hive_policy::Ids { uid: credentials.uid, gid: credentials.gid };
-    let other = || format!("the MPS daemon of its group serves the uid {} alone, and its policy says credentials.user {:?}", ids.uid, policy.credentials.user);
+    let other = || {
+        format!(
+            "the MPS daemon of its group serves the uid {} alone, and its policy says credentials.user {:?}",
+            ids.uid, policy.credentials.user
+        )
+    };
     let lease = match (policy.credentials.user.as_str(), &daemon.uid) {
         ("per-worker", Some(lock)) => {
             let lock = lock.try_clone().map_err(|e| format!("the uid of its MPS daemon can't be held: {e}"))?;

@@ -3,10 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rbee_hive_devices::Share;
 use rbee_hive_policy::learn::WatchPlan;
 use rbee_hive_policy::{
-    Bind, BindSource, Command, HostFacts, Ids, Mps, MpsFacts, OnHiveExit, Policy, RootDirectory, SandboxPlan, Violation, WorkerId, WorkerRequest, compile,
+    Bind, BindSource, Command, HostFacts, Ids, OnHiveExit, Policy, RootDirectory, SandboxPlan, Violation, WorkerId, WorkerRequest, compile,
 };
 use rbee_hive_sys::clone::{Cloned, Namespaces, clone_process};
 
@@ -17,8 +16,7 @@ use super::directories::write_plan;
 use super::ledger::{self, Claim, DeviceNumber, Entry, Seat};
 use super::policies::passed;
 use super::resolve::devices::DeviceFacts;
-use super::resolve::identity::Identity;
-use super::resolve::{abilities, binary, gpu_memory, identity, idmap::Reader, lease, limits, model, model::Model, paths, rootfs::RootFs};
+use super::resolve::{abilities, binary, gpu_memory, idmap::Reader, lease, limits, model, model::Model, paths, rootfs::RootFs};
 use super::serve::{Launcher, error_chain};
 use super::uids::UidLease;
 use crate::cgroup::Leaves;
@@ -53,8 +51,7 @@ struct Resolved {
 impl Launcher {
     /// Starts a worker's init, or says why not.
     pub(super) fn spawn(&mut self, request: WorkerRequest, handed: Handed) -> Result<Spawned, LaunchError> {
-        let seat = if matches!(request.command, Command::Mps { .. }) { Seat::MpsDaemon } else { Seat::Worker };
-        self.ledger.admit(&request.worker_id, seat)?;
+        self.ledger.admit(&request.worker_id, Seat::of(&request))?;
         self.check(&request)?;
         let loaded = self.policies.load(&request.policy)?;
         self.check_trusted(&request.policy)?;
@@ -102,10 +99,7 @@ impl Launcher {
         let nodes: Vec<ledger::Asked<'_>> =
             devices.exclusive.iter().map(|(node, memory)| ledger::Asked { node, memory: *memory }).collect();
         let share = lease::share(request, policy)?;
-        let (gpus, serves) = match request.command {
-            Command::Mps { .. } => (vec![], self.ledger.serve(&nodes)?),
-            _ => (self.ledger.reserve(&nodes, share)?, vec![]),
-        };
+        let (gpus, serves) = self.ledger.claim(&nodes, (share, Seat::of(request)))?;
         let mut trees = Vec::new();
         let (who, mps) = self.identify(request, policy, (share, &mut trees))?;
         // What lies below a listed directory is the host's own already.
@@ -158,25 +152,6 @@ impl Launcher {
             false => self.filters(policy)?,
         };
         Ok(Resolved { plan, trees, gpus, serves, uid: who.lease, filters })
-    }
-
-    /// Who it is, and what it has of its group's MPS daemon; that one's `/dev/shm` becomes one of its trees.
-    fn identify(
-        &mut self,
-        request: &WorkerRequest,
-        policy: &Policy,
-        (share, trees): (Share, &mut Vec<Tree>),
-    ) -> Result<(Identity, MpsFacts), LaunchError> {
-        let wants = policy.devices.mps != Mps::Off && request.devices.iter().any(|name| name.starts_with("GPU-"));
-        let facts = match wants.then(|| self.join_mps(request, policy, share)) {
-            Some(Ok(joined)) => {
-                trees.push(joined.shm);
-                return Ok((joined.who, MpsFacts::There { server: joined.server, shm: trees.len() - 1, shm_size: joined.shm_size }));
-            }
-            Some(Err(why)) => MpsFacts::Missing { why },
-            None => MpsFacts::default(),
-        };
-        Ok((identity::identify(&policy.credentials.user, &mut self.uids, &self.options)?, facts))
     }
 
     /// What this host is for a policy, whatever is run under it.

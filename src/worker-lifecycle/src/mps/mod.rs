@@ -51,7 +51,12 @@ impl MpsGroups {
     /// daemon's policy bounds.
     ///
     /// Errors: why there is none, one clause; the worker is no member then.
-    pub(crate) async fn join(self: &Arc<Self>, tools: &Arc<Tools>, key: Key, (worker, policy): (&WorkerId, &str)) -> Result<WorkerId, String> {
+    pub(crate) async fn join(
+        self: &Arc<Self>,
+        tools: &Arc<Tools>,
+        key: Key,
+        (worker, policy): (&WorkerId, &str),
+    ) -> Result<WorkerId, String> {
         let turn = lock(&self.roster).enter(&key, worker);
         // One start or end of a group's daemon at a time.
         let _turn = turn.lock().await;

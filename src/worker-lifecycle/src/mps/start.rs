@@ -122,4 +122,3 @@ fn params(id: &WorkerId) -> SpawnParams {
         client: None,
     }
 }
-

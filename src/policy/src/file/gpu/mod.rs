@@ -7,8 +7,8 @@ mod resolve;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ListedNode, Policy, Setting};
-use crate::plan::{Enforce, OnHiveExit};
+use super::{ListedNode, Setting};
+use crate::plan::Enforce;
 
 pub(super) use raw::{RawMemory, RawShare};
 pub(super) use resolve::{Given, resolve};
@@ -116,17 +116,6 @@ impl Mps {
             Self::IfAvailable => Some(Enforce::IfAvailable),
             Self::Required => Some(Enforce::Required),
         }
-    }
-}
-
-/// Why a worker under `policy` can be no client of an MPS daemon, whatever the host has.
-pub fn mps_obstacle(policy: &Policy) -> Option<&'static str> {
-    match (policy.worker.on_hive_exit, policy.credentials.user.as_str()) {
-        (OnHiveExit::Keep, _) => {
-            Some("the worker outlives the hive and its MPS daemon does not: say worker.on_hive_exit = \"kill\"")
-        }
-        (_, "user-namespace") => Some("a worker in a user namespace of its own has no MPS server: say credentials.user = \"per-worker\""),
-        _ => None,
     }
 }
 
