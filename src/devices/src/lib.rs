@@ -28,6 +28,6 @@ pub use observation::{GpuObservation, GpuProcess, Observation, Xid};
 pub use observer::{KernelLog, LoggedXid, Observer, ObserverCache};
 pub use simulation::SimulationError;
 pub use spec::{DeviceSpec, DeviceWish, GpuName, InvalidDevice, WhenBusy};
-pub use view::{DeviceView, Topology};
+pub use view::{DeviceView, MpsView, Topology};
 pub use watch::{Awaited, Budget, Finding, Patience, Scene, Usage, Watch};
 pub use xid::{XidClass, xid};

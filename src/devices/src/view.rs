@@ -72,6 +72,21 @@ pub struct DeviceView {
     pub last_release: Option<Proof>,
     /// Processes on it that are no worker's.
     pub foreign: Vec<i32>,
+    /// MPS daemons on it.
+    pub mps: Vec<MpsView>,
+}
+
+/// An MPS daemon of a group of workers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MpsView {
+    /// Its name.
+    pub id: String,
+    /// Its process.
+    pub pid: Option<i32>,
+    /// `starting`, `ready`, `stopping`, …: as a worker's.
+    pub state: String,
+    /// Workers of its group.
+    pub clients: Vec<String>,
 }
 
 /// Everything about this host's devices.

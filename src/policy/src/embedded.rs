@@ -1,9 +1,10 @@
 //! The shipped policies, built in, so that the program works without a file.
 
-const POLICIES: [(&str, &str); 4] = [
+const POLICIES: [(&str, &str); 5] = [
     ("cpu-gguf", include_str!("../../../policies/cpu-gguf.toml")),
     ("default", include_str!("../../../policies/default.toml")),
     ("mock", include_str!("../../../policies/mock.toml")),
+    ("mps", include_str!("../../../policies/mps.toml")),
     ("trusted", include_str!("../../../policies/trusted.toml")),
 ];
 const FRAGMENTS: [(&str, &str); 2] = [

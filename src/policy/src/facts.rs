@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::{Bind, DeviceNode, Ids, LimitKey, RootDirectory};
+use crate::{Bind, DeviceNode, Ids, LimitKey, MpsFacts, RootDirectory};
 
 /// Whether something can be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub struct HostFacts {
     pub gpu_pci: BTreeMap<String, String>,
     /// Whether somebody accounts GPU memory by process, and why not.
     pub gpu_memory_watched: Ability,
+    /// Its group's MPS daemon.
+    pub mps: MpsFacts,
     /// CPUs that are online, in list format.
     pub host_cpus: String,
     /// Whether an ordinary user starts it, with its own uid as the only one that there is.

@@ -15,6 +15,7 @@ mod id;
 mod idle;
 pub mod learn;
 mod limit;
+mod mps;
 mod oom;
 mod origin;
 mod plan;
@@ -32,6 +33,7 @@ pub use file::{
 pub use id::{InvalidWorkerId, WorkerId};
 pub use idle::{IdleAction, IdlePlan};
 pub use limit::{BlockLimits, InvalidLimit, InvalidNamed, IoBounds, LimitKey, LimitValue, Limits, PageLimits, PlannedLimit, RegionLimits};
+pub use mps::{MPS_POLICY, MpsFacts, MpsPlan, MpsWish, mps_obstacle};
 pub use oom::{InvalidTrigger, OnOom, PressurePlan, StallTrigger};
 pub use origin::{Origin, Origins, Traced};
 pub use plan::{

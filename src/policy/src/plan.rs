@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::file::GpuMemoryAction;
 use crate::learn::WatchPlan;
 use crate::oom::{OnOom, PressurePlan};
-use crate::{GpuLease, IdlePlan, Limits, WorkerId};
+use crate::{GpuLease, IdlePlan, Limits, MpsPlan, WorkerId};
 
 /// Whether a setting must be in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,6 +168,8 @@ pub struct GpuMemoryPlan {
 pub enum GpuMemoryEnforcer {
     /// The cgroup controller of that name.
     Dmem,
+    /// NVIDIA's MPS server, for a program that is its client; it is watched besides.
+    Mps,
     /// Accounting by process: it is told, and stopped if it stays over.
     Soft,
 }
@@ -340,6 +342,9 @@ pub struct SandboxPlan {
     /// The limit of GPU memory; `None` without one, and without a GPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_memory: Option<GpuMemoryPlan>,
+    /// Its part in MPS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mps: Option<MpsPlan>,
     /// The network.
     pub network: NetworkMode,
     /// Limits to set.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{GpuShare, LimitKey, LimitValue, WorkerId};
+use crate::{GpuShare, LimitKey, LimitValue, MpsWish, WorkerId};
 
 /// What runs in the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,11 @@ pub enum Command {
     Run {
         /// Program and arguments; never empty.
         argv: Vec<String>,
+    },
+    /// NVIDIA's MPS control daemon for a group of workers; only under the policy [`MPS_POLICY`](crate::MPS_POLICY).
+    Mps {
+        /// The policy of the worker that it is started for, which must want it. A `credentials.user` that it names is the daemon's, too.
+        clients: String,
     },
 }
 
@@ -49,6 +54,9 @@ pub struct WorkerRequest {
     /// The lease on its GPUs; without one it has what the policy gives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<GpuLease>,
+    /// Its MPS daemon, where its policy wants one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mps: Option<MpsWish>,
     /// Environment asked for (needs `may_set` "env").
     pub env: BTreeMap<String, String>,
     /// Limits asked for, already in the kernel's units (needs `may_set` "limits").

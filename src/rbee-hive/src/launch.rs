@@ -191,6 +191,7 @@ fn launcher_options(args: LauncherArgs) -> anyhow::Result<LauncherOptions> {
         binary_dirs: [config.binary_dirs.clone(), args.places.binary_dir].concat(),
         devices: args.places.devices,
         device_helper: nvml_helper_command(),
+        mps_control: mps_control(config.gpus.mps_control.clone())?,
         cgroup_root: args.places.cgroup_root,
         default_cgroup_root,
         group: args.hive_gid.unwrap_or_else(|| nix::unistd::getegid().as_raw()),
@@ -205,6 +206,14 @@ fn launcher_options(args: LauncherArgs) -> anyhow::Result<LauncherOptions> {
         watch: args.watch,
         state_dir,
     })
+}
+
+/// A relative path would be looked for wherever the hive happens to be started.
+fn mps_control(path: Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
+    match path {
+        Some(path) if !path.is_absolute() => Err(anyhow::anyhow!("[gpus] mps_control {path:?} is no absolute path")),
+        path => Ok(path),
+    }
 }
 
 /// `/rbee-hive/<first 12 hex digits of SHA-256 of the state directory's path>`.
@@ -346,6 +355,7 @@ fn run_request(args: &RunArgs, pid: u32) -> anyhow::Result<WorkerRequest> {
         command: Command::Run { argv: args.command.iter().map(utf8).collect::<anyhow::Result<_>>()? },
         devices,
         lease: None,
+        mps: None,
         env: BTreeMap::new(),
         limits,
         port: None,

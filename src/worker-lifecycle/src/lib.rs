@@ -18,6 +18,7 @@ mod init_link;
 mod launcher;
 mod leases;
 mod logs;
+mod mps;
 mod params;
 mod processes;
 mod reach;

@@ -8,6 +8,7 @@ mod clock;
 mod http;
 mod json;
 mod load;
+mod mps;
 mod options;
 mod readiness;
 mod routes;
@@ -23,8 +24,8 @@ use clap::Parser;
 use crate::options::Options;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    match startup::run(options) {
+    let outcome = if mps::is_meant() { mps::run() } else { startup::run(Options::parse()) };
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             startup::complain(&error);

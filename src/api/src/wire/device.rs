@@ -70,6 +70,22 @@ pub struct Device {
     pub memory_free_bytes: Option<u64>,
     /// Whether the last holder's memory was seen to be back: `measured` or `not_measured`.
     pub last_release: Option<String>,
+    /// MPS daemons on it.
+    pub mps: Vec<DeviceMps>,
+}
+
+/// An MPS daemon of a group of workers that share GPUs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceMps {
+    /// Its name; it is no worker.
+    pub id: String,
+    /// Its process.
+    pub pid: Option<i32>,
+    /// `starting`, `ready`, `stopping`, …: as a worker's.
+    pub state: String,
+    /// Workers of its group.
+    pub clients: Vec<String>,
 }
 
 /// A file or directory of the host's driver.

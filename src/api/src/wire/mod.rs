@@ -12,7 +12,7 @@ mod spawn;
 mod verdict;
 mod worker;
 
-pub use device::{Device, DeviceMount, DevicePart, DeviceProcess, Topology};
+pub use device::{Device, DeviceMount, DeviceMps, DevicePart, DeviceProcess, Topology};
 pub use error::{ErrorData, RpcError};
 pub use event::{Event, EventEnd, EventQuery};
 pub use hive::{HiveCgroup, HiveInfo, HostFeature, PolicyInfo, PolicyText};

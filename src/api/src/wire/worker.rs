@@ -90,7 +90,7 @@ pub struct GpuMemory {
     /// Most bytes on each of its GPUs; `None` without a limit.
     #[serde(default)]
     pub limit_bytes: Option<u64>,
-    /// What holds it to that: `dmem`, `mps` or `soft`; `None`: nothing.
+    /// What holds it to that: `dmem`, `mps` (and watched besides) or `soft`; `None`: nothing.
     #[serde(default)]
     pub enforced_by: Option<String>,
 }

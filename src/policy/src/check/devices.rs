@@ -3,6 +3,7 @@
 use super::Findings;
 use crate::explain::show;
 use crate::file::{DevicesSection, GpuShare, Gpus, Mps};
+use crate::mps_obstacle;
 
 /// Keys that say nothing where no GPU is leased.
 const OF_A_LEASE: [&str; 8] =
@@ -33,6 +34,11 @@ fn mps(findings: &mut Findings<'_>, devices: &DevicesSection) {
         (Mps::IfAvailable | Mps::Required, GpuShare::Exclusive) => {
             let text = "the GPU is exclusive, and there is nobody to share it with; say share = { ways = 2 } or more, or remove it";
             findings.error("devices.mps", text);
+        }
+        (Mps::IfAvailable | Mps::Required, _) => {
+            if let Some(why) = mps_obstacle(findings.policy()) {
+                findings.error("devices.mps", why);
+            }
         }
         _ => {}
     }

@@ -173,7 +173,8 @@ fn what_is_said_of_gpus_needs_a_lease_and_agrees_with_its_share() {
     finds(&leased("gpu_memory_action = \"warn\""), "devices.gpu_memory_action: warning: there is no gpu_memory_max");
     finds(&leased("share = { ways = 2 }"), "devices.share: note: one worker can take all");
     let good = leased("share = { memory = \"10GiB\" }\nmps = \"if_available\"\nmps_active_threads = 50\nvram_min = \"8GiB\"");
-    assert_eq!(lines(&format!("{HEAD}{good}")), Vec::<String>::new());
+    assert_eq!(lines(&format!("{HEAD}on_hive_exit = \"kill\"\n{good}")), Vec::<String>::new());
+    finds(&good, "devices.mps: error: the worker outlives the hive and its MPS daemon does not");
 }
 
 #[test]

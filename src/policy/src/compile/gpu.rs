@@ -7,10 +7,7 @@ use std::collections::BTreeMap;
 use super::Violation;
 use crate::file::{Affinity, Policy, Setting};
 use crate::plan::{GpuMemoryEnforcer, GpuMemoryPlan};
-use crate::{Ability, Enforce, HostFacts, LimitKey, LimitValue, Limits, NotInForce, PlannedLimit, RegionLimits, WorkerRequest};
-
-/// Why there is no MPS: a daemon of NVIDIA's for each group of sharers, which nobody here starts.
-const NO_MPS: &str = "this version starts no MPS control daemon; workers share a GPU by its own time slices";
+use crate::{Ability, Enforce, HostFacts, LimitKey, LimitValue, Limits, MpsPlan, NotInForce, PlannedLimit, RegionLimits, WorkerRequest};
 
 /// What is limited, and what is not in force.
 type Outcome<'a> = (&'a mut Limits, &'a mut Vec<NotInForce>);
@@ -18,7 +15,7 @@ type Outcome<'a> = (&'a mut Limits, &'a mut Vec<NotInForce>);
 pub(super) fn compile(
     policy: &Policy,
     request: &WorkerRequest,
-    facts: &HostFacts,
+    (facts, mps): (&HostFacts, Option<&MpsPlan>),
     (limits, notes): Outcome<'_>,
 ) -> Result<Option<GpuMemoryPlan>, Violation> {
     let gpus: Vec<&str> = request.devices.iter().map(String::as_str).filter(|name| name.starts_with("GPU-")).collect();
@@ -30,9 +27,6 @@ pub(super) fn compile(
         let note = |why: &String| NotInForce { setting: "devices.affinity".into(), why: why.clone() };
         notes.extend(facts.nowhere_near.iter().map(note));
     }
-    if let Some(enforce) = section.mps.enforce() {
-        left_out("devices.mps", enforce, NO_MPS.to_owned(), notes)?;
-    }
     let Some(max) = section.gpu_memory_max else { return Ok(None) };
     let plan = |enforced_by| Ok(Some(GpuMemoryPlan { limit_bytes: max.value, action: section.gpu_memory_action, enforced_by }));
     let no_dmem = match regions(&gpus, facts) {
@@ -43,6 +37,13 @@ pub(super) fn compile(
         Err(why) => why,
     };
     let (enforced_by, why) = match &facts.gpu_memory_watched {
+        _ if mps.is_some() => (
+            Some(GpuMemoryEnforcer::Mps),
+            format!(
+                "{no_dmem}: the MPS server holds what goes through it, and nothing keeps a program from going past it by taking CUDA_MPS_* out of \
+                 its environment (but the compute mode EXCLUSIVE_PROCESS of the GPU); say enforce = \"if_available\" for that"
+            ),
+        ),
         Ability::There => (
             Some(GpuMemoryEnforcer::Soft),
             format!(
@@ -96,7 +97,7 @@ fn limit_regions(limits: &mut Limits, gpus: &[Vec<&String>], max: &Setting<u64>)
     limits.insert(LimitKey::Dmem, PlannedLimit { value: LimitValue::Text(bounds.to_string()), enforce });
 }
 
-fn left_out(setting: &str, enforce: Enforce, why: String, notes: &mut Vec<NotInForce>) -> Result<(), Violation> {
+pub(super) fn left_out(setting: &str, enforce: Enforce, why: String, notes: &mut Vec<NotInForce>) -> Result<(), Violation> {
     match enforce {
         Enforce::Required => Err(Violation::NotEnforceable { setting: setting.into(), why }),
         Enforce::IfAvailable => {
@@ -154,14 +155,6 @@ mod tests {
         let plan = plan(&max, HostFacts { gpu_memory_watched, ..HostFacts::default() }).unwrap();
         assert_eq!(plan.gpu_memory.map(|m| (m.limit_bytes, m.enforced_by)), Some((1 << 30, None)));
         assert!(noted(&plan, "devices.gpu_memory_max").unwrap().contains("nobody looks"));
-    }
-
-    #[test]
-    fn mps_is_not_in_force_and_refuses_where_it_is_required() {
-        let shared = |mps: &str| format!("{LEASED}share = {{ ways = 2 }}\nmps = \"{mps}\"");
-        assert!(noted(&plan(&shared("if_available"), HostFacts::default()).unwrap(), "devices.mps").is_some());
-        assert!(matches!(plan(&shared("required"), HostFacts::default()), Err(Violation::NotEnforceable { .. })));
-        assert!(noted(&plan(&shared("off"), HostFacts::default()).unwrap(), "devices.mps").is_none());
     }
 
     #[test]

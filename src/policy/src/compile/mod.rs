@@ -5,6 +5,7 @@ mod gpu;
 mod host;
 mod landlock;
 mod limits;
+mod mps;
 mod process;
 mod template;
 mod update;
@@ -17,7 +18,7 @@ pub(crate) use template::{check_template, takes_no_part};
 pub use update::update;
 
 use crate::file::{MaySet, Policy};
-use crate::{Bind, BindSource, Command, Credentials, HostFacts, NotInForce, Readiness, SandboxPlan, TmpNodes, WorkerRequest};
+use crate::{Bind, BindSource, Command, Credentials, HostFacts, MpsPlan, NotInForce, Readiness, SandboxPlan, TmpNodes, WorkerRequest};
 
 /// Format of the plan record.
 pub const PLAN_VERSION: u32 = 1;
@@ -76,11 +77,16 @@ pub fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> R
         not_in_force.extend(kept_groups(&facts.kept_groups));
     }
     let process = process::compile(policy, &limits, facts, &mut not_in_force)?;
-    let gpu_memory = gpu::compile(policy, request, facts, (&mut limits, &mut not_in_force))?;
-    let env = env::compile(policy, request, facts)?;
+    let mps = mps::compile(policy, request, facts, &mut not_in_force)?;
+    let gpu_memory = gpu::compile(policy, request, (facts, mps.as_ref()), (&mut limits, &mut not_in_force))?;
+    let mut env = env::compile(policy, request, facts)?;
+    env.extend(mps::env(policy, request, mps.as_ref()));
     let (executable, argv, readiness, port) = command(policy, request, facts)?;
     check_size(&argv, &env)?;
-    let socket = template::uses(policy, "{socket}").then(|| PathBuf::from(SOCKET));
+    let socket = match mps {
+        Some(MpsPlan::Server) => Some(PathBuf::from(mps::CONTROL)),
+        _ => template::uses(policy, "{socket}").then(|| PathBuf::from(SOCKET)),
+    };
     let home = env.get("HOME").map_or_else(|| PathBuf::from(env::HOME), PathBuf::from);
     Ok(SandboxPlan {
         version: PLAN_VERSION,
@@ -96,12 +102,13 @@ pub fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> R
         binds: binds(policy, facts)?,
         symlinks: facts.symlinks.clone(),
         tmp_size: policy.filesystem.tmp_size,
-        shm_size: policy.filesystem.shm_size,
+        shm_size: mps::shm_size(policy, facts, mps.as_ref()),
         tmp_nodes: if grants(policy, "CAP_MKNOD") { TmpNodes::Dev } else { TmpNodes::Nodev },
         devices: facts.device_nodes.clone(),
         leased: request.devices.clone(),
         lease: request.lease.clone(),
         gpu_memory,
+        mps,
         network: policy.network,
         limits,
         credentials: Credentials {
@@ -201,6 +208,10 @@ fn command(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> Resul
             }
             let argv = template::expand(policy, request, &template::Words { facts, args, port, socket: SOCKET });
             Ok((facts.binary.clone(), argv, policy.readiness.probe.clone(), port))
+        }
+        Command::Mps { .. } => {
+            let argv = template::expand(policy, request, &template::Words { facts, args: &[], port: None, socket: mps::CONTROL });
+            Ok((facts.binary.clone(), argv, Readiness::Tcp, None))
         }
     }
 }

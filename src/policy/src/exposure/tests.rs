@@ -127,6 +127,7 @@ fn a_part_of_landlock_is_better_than_none() {
         command: crate::Command::Run { argv: vec!["x".into()] },
         devices: vec!["CPU-0".into()],
         lease: None,
+        mps: None,
         env: std::collections::BTreeMap::new(),
         limits: std::collections::BTreeMap::new(),
         port: None,

@@ -38,6 +38,7 @@ fn plan(watch: WatchPlan) -> SandboxPlan {
         command: Command::Run { argv: vec!["x".into()] },
         devices: vec!["CPU-0".into()],
         lease: None,
+        mps: None,
         env: BTreeMap::new(),
         limits: BTreeMap::new(),
         port: None,

@@ -19,6 +19,7 @@ fn request() -> WorkerRequest {
         command: Command::Worker { model: "m".into(), args: vec![] },
         devices: vec!["CPU-0".into()],
         lease: None,
+        mps: None,
         env: BTreeMap::new(),
         limits: BTreeMap::new(),
         port: Some(9100),

@@ -1,5 +1,6 @@
 //! The table `[gpus]`: how GPUs are watched.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rbee_hive_policy::units::parse_duration_ms;
@@ -12,7 +13,7 @@ const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(4);
 
 /// The table `[gpus]`. Times have units, such as `"2s"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct GpuConfig {
     /// The time between two looks, 100 ms to 4 s.
@@ -24,18 +25,20 @@ pub(crate) struct GpuConfig {
     /// How long a worker may be over its limit of GPU memory, where that is only watched, before it is stopped.
     #[serde(deserialize_with = "time")]
     pub(crate) over_limit: Duration,
+    /// The path of NVIDIA's `nvidia-cuda-mps-control`; without it the PATH is searched (used by the launcher).
+    pub(crate) mps_control: Option<PathBuf>,
 }
 
 impl Default for GpuConfig {
     fn default() -> Self {
         let Patience { memory_back, over_limit } = Patience::default();
-        Self { watch_interval: Duration::from_secs(2), memory_back, over_limit }
+        Self { watch_interval: Duration::from_secs(2), memory_back, over_limit, mps_control: None }
     }
 }
 
 impl GpuConfig {
     /// Both times that are waited.
-    pub(crate) fn patience(self) -> Patience {
+    pub(crate) fn patience(&self) -> Patience {
         Patience { memory_back: self.memory_back, over_limit: self.over_limit }
     }
 }

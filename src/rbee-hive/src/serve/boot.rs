@@ -102,7 +102,7 @@ fn spawner_start(
         ports: options.ports.unwrap_or(config.ports).range(),
         max_workers: config.max_workers,
         sample_interval,
-        gpus: config.gpus,
+        gpus: config.gpus.clone(),
         inventory,
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rbee_hive_devices::Share;
-use rbee_hive_policy::{DeviceKind, DeviceNode, LimitKey, Limits, OnHiveExit, SandboxPlan, WorkerId};
+use rbee_hive_policy::{Command, DeviceKind, DeviceNode, LimitKey, Limits, OnHiveExit, SandboxPlan, WorkerId, WorkerRequest};
 
 use crate::protocol::{LaunchError, LaunchErrorKind};
 
@@ -50,8 +50,10 @@ pub(super) struct Entry {
     pub(super) cgroup: Option<String>,
     /// The kernel's number of the device program on its v2 leaf.
     pub(super) device_program: Option<u32>,
+    /// GPUs that it serves, for an MPS daemon: it is no holder, and goes before somebody gets them alone.
+    pub(super) serves: Vec<DeviceNumber>,
     /// Keeps the uid locked until the last trace of the worker is gone.
-    pub(super) _uid: Option<OwnedFd>,
+    pub(super) uid: Option<OwnedFd>,
     /// Set once the init is reaped.
     pub(super) ended: Option<Ended>,
 }
@@ -61,6 +63,19 @@ pub(super) struct Ended {
     pub(super) code: Option<i32>,
     pub(super) signal: Option<i32>,
     pub(super) since: Instant,
+}
+
+/// What is counted among what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seat {
+    Worker,
+    MpsDaemon,
+}
+
+impl Seat {
+    pub(super) fn of(request: &WorkerRequest) -> Self {
+        if matches!(request.command, Command::Mps { .. }) { Self::MpsDaemon } else { Self::Worker }
+    }
 }
 
 /// All workers.
@@ -96,13 +111,15 @@ impl Ledger {
     }
 
     /// Whether a worker of this name may be started now.
-    pub(super) fn admit(&self, id: &WorkerId) -> Result<(), LaunchError> {
+    pub(super) fn admit(&self, id: &WorkerId, seat: Seat) -> Result<(), LaunchError> {
         if self.entries.contains_key(id) {
             let text = format!("worker {id} has not been taken down yet");
             return Err(LaunchError::new(LaunchErrorKind::AlreadyExists, text));
         }
-        if self.entries.len() >= self.max_workers {
-            let text = format!("{} workers are running, the most that the configuration allows", self.entries.len());
+        // Each has as many seats: a daemon is there for workers, and there are never more daemons than those.
+        let seated = self.entries.values().filter(|e| e.is_mps_daemon() == (seat == Seat::MpsDaemon)).count();
+        if seated >= self.max_workers {
+            let text = format!("{seated} workers are running, the most that the configuration allows");
             return Err(LaunchError::new(LaunchErrorKind::AtCapacity, text));
         }
         Ok(())
@@ -120,9 +137,17 @@ impl Ledger {
         }
     }
 
+    /// A worker's claims, or what an MPS daemon serves, which holds nothing.
+    pub(super) fn claim(&self, nodes: &[Asked<'_>], (share, seat): (Share, Seat)) -> Result<(Vec<Claim>, Vec<DeviceNumber>), LaunchError> {
+        match seat {
+            Seat::Worker => Ok((self.reserve(nodes, share)?, vec![])),
+            Seat::MpsDaemon => Ok((vec![], self.serve(nodes)?)),
+        }
+    }
+
     /// Whether there is such a share of each of these nodes; the claims. Where nobody tells how much memory a GPU has, the sum of shares has
     /// no bound here: NVIDIA's driver tells it only to NVML, which the launcher does not wait for. Modes do not mix there either.
-    pub(super) fn reserve(&self, nodes: &[Asked<'_>], share: Share) -> Result<Vec<Claim>, LaunchError> {
+    fn reserve(&self, nodes: &[Asked<'_>], share: Share) -> Result<Vec<Claim>, LaunchError> {
         let mut claims = Vec::new();
         for Asked { node, memory } in nodes {
             let number = (node.kind, node.major, node.minor);
@@ -138,9 +163,28 @@ impl Ledger {
                 let text = format!("{} is asked for {share}, and is held by {by}", node.path.display());
                 return Err(LaunchError::new(LaunchErrorKind::DeviceBusy, text));
             }
+            if let (Share::Exclusive, Some((id, _))) = (share, self.entries.iter().find(|(_, e)| e.serves.contains(&number))) {
+                let text = format!("{} is asked for {share}, and the MPS daemon {id} is still on it", node.path.display());
+                return Err(LaunchError::new(LaunchErrorKind::DeviceBusy, text));
+            }
             claims.push(Claim { number, share, lock: None });
         }
         Ok(claims)
+    }
+
+    /// The numbers of nodes that an MPS daemon may serve: nobody has one of them alone.
+    fn serve(&self, nodes: &[Asked<'_>]) -> Result<Vec<DeviceNumber>, LaunchError> {
+        let mut numbers = Vec::new();
+        for Asked { node, .. } in nodes {
+            let number = (node.kind, node.major, node.minor);
+            let alone = |entry: &Entry| entry.gpus.iter().any(|c| c.number == number && c.share == Share::Exclusive);
+            if let Some((id, _)) = self.entries.iter().find(|(_, e)| alone(e)) {
+                let text = format!("an MPS daemon is asked for on {}, which worker {id} has alone", node.path.display());
+                return Err(LaunchError::new(LaunchErrorKind::DeviceBusy, text));
+            }
+            numbers.push(number);
+        }
+        Ok(numbers)
     }
 }
 
@@ -171,7 +215,8 @@ pub(super) mod tests {
                 plan,
                 cgroup: None,
                 device_program: None,
-                _uid: None,
+                serves: vec![],
+                uid: None,
                 ended: None,
             };
             ledger.entries.insert(WorkerId::parse(&format!("w{n}")).unwrap(), entry);
@@ -205,6 +250,22 @@ pub(super) mod tests {
         }
         assert!(!fits(&[], Memory(11), Some(10)), "more than there is");
         assert!(fits(&[Memory(u64::MAX - 1)], Memory(1), None) && !fits(&[Exclusive], Memory(1), None), "unknown memory, known modes");
+    }
+
+    #[test]
+    fn an_mps_daemon_is_on_no_gpu_that_somebody_has_alone_and_no_one_gets_a_gpu_alone_that_it_is_on() {
+        use Share::{Exclusive, Ways};
+        let nodes = [node(0)];
+        let asked = [Asked { node: &nodes[0], memory: None }];
+        let daemon = |ledger: &Ledger| ledger.claim(&asked, (Exclusive, Seat::MpsDaemon)).map_err(|e| e.kind);
+        assert_eq!(daemon(&shared(&[Exclusive])).err(), Some(LaunchErrorKind::DeviceBusy));
+        let mut ledger = shared(&[Ways(2)]);
+        let (claims, serves) = daemon(&ledger).unwrap();
+        assert_eq!((claims.len(), serves.len()), (0, 1), "it holds nothing");
+        ledger.entries.values_mut().for_each(|e| (e.gpus, e.serves) = (vec![], serves.clone()));
+        assert!(ledger.reserve(&asked, Ways(2)).is_ok());
+        let refused = ledger.reserve(&asked, Exclusive).unwrap_err();
+        assert!(refused.kind == LaunchErrorKind::DeviceBusy && refused.message.contains("the MPS daemon w0"), "{}", refused.message);
     }
 
     fn limits(bytes: u64) -> Limits {

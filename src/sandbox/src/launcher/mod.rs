@@ -17,6 +17,7 @@ mod inspect;
 mod judge;
 mod ledger;
 mod memory;
+mod mps;
 mod pace;
 mod policies;
 mod resolve;
@@ -60,6 +61,8 @@ pub struct LauncherOptions {
     pub devices: Option<PathBuf>,
     /// The command that reads what the drivers tell of GPUs, so that a wedged one keeps a helper and not the launcher.
     pub device_helper: Vec<OsString>,
+    /// NVIDIA's MPS control program, where it is not to be looked for.
+    pub mps_control: Option<PathBuf>,
     /// `--cgroup-root`.
     pub cgroup_root: Option<String>,
     /// Our root where none is given.

@@ -13,10 +13,10 @@ use super::Purpose;
 use super::audit::clipped;
 use super::descriptors::Handed;
 use super::directories::write_plan;
-use super::ledger::{self, Claim, Entry};
+use super::ledger::{self, Claim, DeviceNumber, Entry, Seat};
 use super::policies::passed;
 use super::resolve::devices::DeviceFacts;
-use super::resolve::{abilities, binary, gpu_memory, identity, idmap::Reader, lease, limits, model, model::Model, paths, rootfs::RootFs};
+use super::resolve::{abilities, binary, gpu_memory, idmap::Reader, lease, limits, model, model::Model, paths, rootfs::RootFs};
 use super::serve::{Launcher, error_chain};
 use super::uids::UidLease;
 use crate::cgroup::Leaves;
@@ -44,6 +44,7 @@ struct Resolved {
     plan: SandboxPlan,
     trees: Vec<Tree>,
     gpus: Vec<Claim>,
+    serves: Vec<DeviceNumber>,
     uid: Option<UidLease>,
     filters: Option<Filters>,
 }
@@ -51,11 +52,12 @@ struct Resolved {
 impl Launcher {
     /// Starts a worker's init, or says why not.
     pub(super) fn spawn(&mut self, request: WorkerRequest, handed: Handed) -> Result<Spawned, LaunchError> {
-        self.ledger.admit(&request.worker_id)?;
+        self.ledger.admit(&request.worker_id, Seat::of(&request))?;
         self.check(&request)?;
         let loaded = self.policies.load(&request.policy)?;
         self.check_trusted(&request.policy)?;
-        let mut resolved = self.resolve(&request, &loaded.policy)?;
+        let policy = self.policy_of(&request, loaded.policy)?;
+        let mut resolved = self.resolve(&request, &policy)?;
         if self.options.purpose == Purpose::Run {
             // A foreground command has nobody who could adopt it.
             resolved.plan.on_hive_exit = OnHiveExit::Kill;
@@ -97,19 +99,23 @@ impl Launcher {
         let devices = DeviceFacts::of(&self.inventory, &request.devices, policy)?;
         let nodes: Vec<ledger::Asked<'_>> =
             devices.exclusive.iter().map(|(node, memory)| ledger::Asked { node, memory: *memory }).collect();
-        let gpus = self.gpu_locks.lock(self.ledger.reserve(&nodes, lease::share(request, policy)?)?, &self.ledger)?;
-        let who = identity::identify(&policy.credentials.user, &mut self.uids, &self.options)?;
+        let share = lease::share(request, policy)?;
+        let (gpus, serves) = self.ledger.claim(&nodes, (share, Seat::of(request)))?;
+        let gpus = self.gpu_locks.lock(gpus, &self.ledger)?;
         let mut trees = Vec::new();
+        let (who, mps) = self.identify(request, policy, (share, &mut trees))?;
         // What lies below a listed directory is the host's own already.
         let mut binds: Vec<Bind> = devices.binds.iter().filter(|b| !shown(&b.target, policy, &[])).cloned().collect();
         let (mut binary, mut model) = (PathBuf::new(), String::new());
         let binary_dirs = joined(&policy.worker.binary_dirs, &self.options.binary_dirs);
         let root = policy.filesystem.root.as_deref().map(|path| RootFs::open(path, &self.options)).transpose()?;
-        if let Command::Worker { model: asked, .. } = &request.command {
+        if !matches!(request.command, Command::Run { .. }) {
             binary = match &root {
                 Some(root) => root.find_binary(&policy.worker.binary, &binary_dirs).map_err(nowhere)?,
                 None => find(&policy.worker.binary, &binary_dirs, self.options.owner)?,
             };
+        }
+        if let Command::Worker { model: asked, .. } = &request.command {
             let found = self.model(asked, policy, who.ids)?;
             model = found.inside;
             binds.extend(found.binds);
@@ -135,6 +141,7 @@ impl Launcher {
             binary_dirs: binary_dirs.into_iter().filter(|d| d.is_dir()).collect(),
             binds,
             model,
+            mps,
             ..self.host_facts(policy, devices)
         };
         facts.block_devices.extend(limits::block_devices(request.limits.values()));
@@ -146,7 +153,7 @@ impl Launcher {
             }
             false => self.filters(policy)?,
         };
-        Ok(Resolved { plan, trees, gpus, uid: who.lease, filters })
+        Ok(Resolved { plan, trees, gpus, serves, uid: who.lease, filters })
     }
 
     /// What this host is for a policy, whatever is run under it.
@@ -208,7 +215,7 @@ impl Launcher {
 
     fn make(&mut self, id: WorkerId, resolved: Resolved, handed: Handed) -> Result<Spawned, LaunchError> {
         let Handed { control, streams } = handed;
-        let Resolved { mut plan, trees, gpus, uid, filters } = resolved;
+        let Resolved { mut plan, trees, gpus, serves, uid, filters } = resolved;
         let memory = self.ledger.admit_memory(&id, &plan.limits)?;
         let leaves = self.tree.make_leaves(&id, &plan.limits, &plan.devices).map_err(|e| leaf_failed(&e))?;
         plan.not_in_force.extend(leaves.notes.iter().cloned());
@@ -230,7 +237,8 @@ impl Launcher {
                     plan: Box::new(plan.clone()),
                     cgroup: cgroup.clone(),
                     device_program,
-                    _uid: lock,
+                    serves,
+                    uid: lock,
                     ended: None,
                 };
                 self.ledger.entries.insert(id.clone(), entry);

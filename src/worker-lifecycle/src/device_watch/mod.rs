@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::WorkerRegistry;
 use crate::leases::Leases;
+use crate::mps::MpsGroups;
 use crate::task::{Tools, WorkerHandle};
 
 /// How soon is looked again while somebody's memory is awaited: who waits for the GPU waits for that.
@@ -51,6 +52,7 @@ impl fmt::Debug for DeviceWatch {
 pub(crate) struct Watcher {
     pub(crate) registry: Arc<WorkerRegistry>,
     pub(crate) leases: Arc<Leases>,
+    pub(crate) mps: Arc<MpsGroups>,
     pub(crate) tools: Arc<Tools>,
 }
 

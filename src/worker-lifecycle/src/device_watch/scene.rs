@@ -26,7 +26,8 @@ impl Watcher {
     ) -> Scene {
         let on_gpus = observation.gpus.values().filter_map(|gpu| gpu.processes.as_ref()).flatten().map(|p| p.pid);
         let pids: BTreeSet<i32> = on_gpus.take(MAX_PROCESSES).collect();
-        let owners: Vec<Owner> = handles.iter().map(WorkerHandle::owner).collect();
+        // A daemon of ours is no stranger on a GPU.
+        let owners: Vec<Owner> = handles.iter().chain(&self.mps.daemons()).map(WorkerHandle::owner).collect();
         let facts = Arc::clone(&self.tools.launcher.cgroup);
         let looking = spawn_blocking(move || {
             let mut known = BTreeMap::new();
@@ -41,11 +42,16 @@ impl Watcher {
         let (owners, ended) = looking.await.unwrap_or_default();
         let (holders, lent) = self.leases.held();
         let budgets = handles.iter().filter_map(|handle| {
-            let plan = handle.known.gpus.limit.get().filter(|plan| plan.enforced_by == Some(GpuMemoryEnforcer::Soft))?;
+            let plan = handle.known.gpus.limit.get().filter(|plan| is_watched(plan.enforced_by))?;
             Some((handle.id.to_string(), Budget { limit: plan.limit_bytes, gpus: gpus(handle) }))
         });
         Scene { now, holders, lent, awaited: awaited.clone(), owners, ended, budgets: budgets.collect() }
     }
+}
+
+/// A program can go past MPS, so that it is watched besides.
+fn is_watched(enforced_by: Option<GpuMemoryEnforcer>) -> bool {
+    matches!(enforced_by, Some(GpuMemoryEnforcer::Soft | GpuMemoryEnforcer::Mps))
 }
 
 /// A worker's GPUs.

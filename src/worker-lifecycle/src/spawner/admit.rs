@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use rbee_hive_devices::Lease;
 use rbee_hive_policy::exposure::Remains;
-use rbee_hive_policy::{Command, GpuLease, NetworkMode, Policy, SandboxPlan, WorkerId, WorkerRequest};
+use rbee_hive_policy::{Command, GpuLease, MpsPlan, NetworkMode, Policy, SandboxPlan, WorkerId, WorkerRequest};
 use rbee_hive_sandbox::protocol::{FromLauncher, ToInit, ToLauncher};
 use rbee_hive_sandbox::{SetupFailure, StoppedBy, Verdict};
 use tokio::sync::watch;
@@ -41,7 +41,7 @@ impl WorkerSpawner {
         self.register(&id, &params)?;
         let started = self.start_with_room(attached, (&id, &params, &policy), story).await;
         if started.is_err() {
-            attached.leases.forget(&id);
+            attached.give_up(&id).await;
             self.registry.remove(id.as_str());
         }
         started
@@ -109,7 +109,8 @@ impl WorkerSpawner {
         view.send_modify(|view| view.devices.clone_from(&lease.devices));
         self.registry.attach(id.as_str(), handle.clone());
         story.tell("spawn_binary", "the policy's binary is {}", &[&policy.worker.binary]);
-        let request = request(id, params, (port.as_ref(), &lease));
+        let mps = attached.mps((id, &params.policy, policy), &lease).await;
+        let request = WorkerRequest { mps, ..request(id, params, (port.as_ref(), &lease)) };
         let asked = attached.tools.launcher.spawn(request, theirs).await;
         let unclear = match asked {
             Ok(((FromLauncher::Spawned { plan, cgroup, init_pid, not_in_force, policy_digest, .. }, mut fds), released)) => match fds.pop()
@@ -121,6 +122,9 @@ impl WorkerSpawner {
                     let _ = handle.known.link.set(Arc::downgrade(&link));
                     let _ = handle.known.grace.set(Duration::from_millis(plan.stop.grace_ms));
                     let _ = plan.gpu_memory.map(|limit| handle.known.gpus.limit.set(limit));
+                    if let Some(MpsPlan::Client { server, .. }) = &plan.mps {
+                        let _ = handle.known.mps.set(server.clone());
+                    }
                     let asked = params.limits.keys().copied().collect();
                     let _ = handle.known.decision.set(Decision { policy_digest, asked, remains: Remains::from(&*plan) });
                     self.remember(&handle, &params.policy);
@@ -134,7 +138,7 @@ impl WorkerSpawner {
             Ok(((FromLauncher::Refused { error, .. }, _), _)) => {
                 return match LifecycleError::from(error) {
                     failed if failed.kind == ErrorKind::SetupFailed => {
-                        attached.leases.forget(id);
+                        attached.give_up(id).await;
                         show_failure((&view, &teller), &failed);
                         Ok(handle)
                     }
@@ -203,6 +207,7 @@ fn request(id: &WorkerId, params: &SpawnParams, (port, lease): (Option<&PortLeas
         command: Command::Worker { model: params.model.clone(), args: params.args.clone() },
         devices: lease.devices.clone(),
         lease: of_gpus,
+        mps: None,
         env: params.env.clone(),
         limits: params.limits.clone(),
         port: port.map(PortLease::port),
@@ -219,7 +224,7 @@ async fn policy(attached: &Attached, name: &str) -> Result<Policy> {
     }
 }
 
-fn show_plan(
+pub(crate) fn show_plan(
     (view, teller): (&watch::Sender<WorkerView>, &Teller),
     (plan, cgroup, init_pid): (&SandboxPlan, Option<String>, i32),
     notes: Vec<rbee_hive_policy::NotInForce>,

@@ -5,6 +5,7 @@ mod binary;
 mod explain;
 mod freeze;
 mod leasing;
+mod mps;
 mod queries;
 mod seed;
 mod stop;
@@ -26,11 +27,13 @@ use rbee_hive_policy::WorkerId;
 use crate::device_watch::{DeviceWatch, Watcher};
 use crate::launcher::LauncherClient;
 use crate::leases::Leases;
+use crate::mps::MpsGroups;
 use crate::sampling::{self, Sampler};
 use crate::state::{Hive, Refusal, may_start};
 use crate::task::{Known, Tools, WorkerHandle};
 use crate::{ErrorKind, EventHub, LifecycleError, SpawnParams, WaitFor, WorkerRegistry, WorkerState, WorkerView};
 
+pub(crate) use admit::show_plan;
 use binary::find_worker_binary;
 
 type Result<T> = std::result::Result<T, LifecycleError>;
@@ -71,6 +74,7 @@ pub struct WorkerSpawner {
 struct Attached {
     tools: Arc<Tools>,
     leases: Arc<Leases>,
+    mps: Arc<MpsGroups>,
     max_workers: usize,
     draining: AtomicBool,
     /// The last ones first.
@@ -95,7 +99,8 @@ impl WorkerSpawner {
     pub fn attach(registry: Arc<WorkerRegistry>, launcher: LauncherClient, options: SpawnerOptions) -> Arc<Self> {
         let events = Arc::new(EventHub::default());
         let leases = Leases::open(options.inventory, Arc::clone(&events), options.records.map(Arc::new));
-        let releasing = Arc::clone(&leases);
+        let mps = MpsGroups::new(launcher.clone(), Arc::clone(&registry));
+        let (releasing, leaving) = (Arc::clone(&leases), Arc::clone(&mps));
         let sampler = Arc::new(Sampler::new(Arc::clone(&launcher.cgroup), options.sample_interval));
         tokio::spawn(sampling::run(Arc::clone(&sampler), Arc::downgrade(&registry)));
         let tools = Arc::new(Tools {
@@ -104,7 +109,13 @@ impl WorkerSpawner {
             events,
             logs: Arc::new(options.logs),
             sampler,
-            release: Box::new(move |id: &WorkerId| releasing.release_worker(id)),
+            release: Box::new(move |id: WorkerId| {
+                let (leases, mps) = (Arc::clone(&releasing), Arc::clone(&leaving));
+                Box::pin(async move {
+                    mps.leave(&id).await;
+                    leases.release_worker(&id);
+                })
+            }),
         });
         let tell = |action, human: &str| tools.narrator.tell(Narration::new("worker-lc", action).human(human));
         tell("worker_registry_init", "the registry of workers is ready");
@@ -112,6 +123,7 @@ impl WorkerSpawner {
         let attached = Attached {
             tools,
             leases,
+            mps,
             max_workers: options.max_workers,
             draining: AtomicBool::new(false),
             deleted: Mutex::default(),
@@ -121,8 +133,12 @@ impl WorkerSpawner {
         };
         if let Some(watch) = options.devices.filter(|_| attached.leases.have_gpus()) {
             attached.leases.watch();
-            let watcher =
-                Watcher { registry: Arc::clone(&registry), leases: Arc::clone(&attached.leases), tools: Arc::clone(&attached.tools) };
+            let watcher = Watcher {
+                registry: Arc::clone(&registry),
+                leases: Arc::clone(&attached.leases),
+                mps: Arc::clone(&attached.mps),
+                tools: Arc::clone(&attached.tools),
+            };
             tokio::spawn(watcher.run(watch));
         }
         // The policy names the binary; this is the seed's, where it can be found.

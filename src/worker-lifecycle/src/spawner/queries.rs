@@ -158,7 +158,10 @@ impl WorkerSpawner {
 
     /// Every device with its holder and what was last seen of it, and what could not be found out.
     pub fn topology(&self, seen: &Observation) -> Topology {
-        self.attached.as_ref().map(|a| a.leases.topology(seen)).unwrap_or_default()
+        let Some(attached) = &self.attached else { return Topology::default() };
+        let mut topology = attached.leases.topology(seen);
+        topology.devices.iter_mut().for_each(|device| device.mps = attached.mps.on(&device.id));
+        topology
     }
 }
 

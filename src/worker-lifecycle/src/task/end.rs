@@ -52,7 +52,7 @@ impl Worker {
             forwarder.stop().await;
         }
         drop(self.port.take());
-        (self.tools.release)(&self.id);
+        (self.tools.release)(self.id.clone()).await;
         // Processes that did not die have died since, or their verdict would not be the last word.
         let told = self.view.borrow().verdict.clone().map(|v| v.verdict);
         let verdict = ending.verdict.or(told).unwrap_or_else(|| lost(self.state.process().is_some(), released.as_ref()));

@@ -1,9 +1,10 @@
 //! What is known of a worker's GPUs beside its view: the watch over them says it, and whoever asks reads it.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
-use rbee_hive_policy::GpuMemoryPlan;
+use rbee_hive_policy::{GpuMemoryEnforcer, GpuMemoryPlan};
 
 use crate::channel::lock;
 use crate::view::now;
@@ -17,6 +18,8 @@ const MAX_INCIDENTS: usize = 64;
 pub(crate) struct GpusKnown {
     /// Its limit of memory.
     pub(crate) limit: OnceLock<GpuMemoryPlan>,
+    /// Whether its MPS daemon has ended before it.
+    mps_ended: AtomicBool,
     /// Bytes that it was last seen to have, if that is known.
     used: Mutex<Option<u64>>,
     /// What has happened, the last ones.
@@ -35,8 +38,17 @@ impl GpusKnown {
         GpuMemoryView {
             used_bytes: *lock(&self.used),
             limit_bytes: limit.map(|limit| limit.limit_bytes),
-            enforced_by: limit.and_then(|limit| limit.enforced_by),
+            enforced_by: limit.and_then(|limit| limit.enforced_by).map(|by| match by {
+                // The watch goes on.
+                GpuMemoryEnforcer::Mps if self.mps_ended.load(Ordering::SeqCst) => GpuMemoryEnforcer::Soft,
+                by => by,
+            }),
         }
+    }
+
+    /// MPS holds it no more.
+    pub(crate) fn lose_mps(&self) {
+        self.mps_ended.store(true, Ordering::SeqCst);
     }
 
     /// Keeps what happened; the oldest goes where there are many.

@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Tell { text: String },
     /// Show other limits, which the launcher has put in force; `shown` is told afterwards.
     ShowLimits { now: InForce, changed: Vec<LimitKey>, shown: oneshot::Sender<()> },
+    /// Show that something of its policy is in force no more.
+    NotInForce { note: NotInForce },
     /// Let it stand still; `tell` hears when it does.
     Freeze { tell: Told },
     /// Let it run again; `tell` hears when it does, before it has answered its probe.
@@ -69,6 +71,8 @@ pub(crate) struct Known {
     pub(crate) sampled: Sampled,
     /// What its start was decided by.
     pub(crate) decision: OnceLock<Decision>,
+    /// Its MPS daemon.
+    pub(crate) mps: OnceLock<WorkerId>,
     /// Its GPUs' memory, and what has happened to them.
     pub(crate) gpus: GpusKnown,
     /// What the last update has put in force; `None` before the first. Who looks at the sandbox holds it, so that no look falls between the

@@ -1,6 +1,6 @@
 //! Other limits of a running worker, shown.
 
-use rbee_hive_policy::LimitKey;
+use rbee_hive_policy::{LimitKey, NotInForce};
 use rbee_hive_sandbox::protocol::ToInit;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -14,6 +14,15 @@ impl Worker {
         if let Err(error) = self.link.send(&ToInit::Limits).await {
             tracing::warn!(worker = %self.id, %error, "its init can't be told of its new limits: what is told of pressure is of the old ones");
         }
+    }
+
+    /// Shows that a setting is in force no more.
+    pub(super) fn show_not_in_force(&mut self, note: NotInForce) {
+        self.view.send_modify(|view| {
+            view.generation += 1;
+            view.not_in_force.retain(|known| known.setting != note.setting);
+            view.not_in_force.push(note);
+        });
     }
 
     /// Shows limits that are in force already, and tells of them.

@@ -15,6 +15,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use rbee_hive_narration::Narrator;
 use rbee_hive_policy::{SandboxPlan, WorkerId};
 use rbee_hive_sandbox::cgroup::unmeasured;
@@ -66,8 +67,8 @@ pub(crate) struct Tools {
     pub(crate) events: Arc<EventHub>,
     pub(crate) logs: Arc<OwnedFd>,
     pub(crate) sampler: Arc<Sampler>,
-    /// Gives the worker's leases back.
-    pub(crate) release: Box<dyn Fn(&WorkerId) + Send + Sync>,
+    /// Takes the worker out of its MPS group, and gives its leases back.
+    pub(crate) release: Box<dyn Fn(WorkerId) -> BoxFuture<'static, ()> + Send + Sync>,
 }
 
 /// A worker while its task runs.

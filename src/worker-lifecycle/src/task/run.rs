@@ -209,6 +209,7 @@ impl Worker {
                 self.tell_init_of_limits().await;
                 self.show_limits(now, &changed, shown);
             }
+            Command::NotInForce { note } => self.show_not_in_force(note),
             Command::Freeze { tell } => self.freeze_by_request(tell),
             Command::Thaw { tell } => self.thaw_by_request(tell),
         }

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use nix::mount::MsFlags;
-use rbee_hive_policy::{DeviceKind, DeviceNode};
+use rbee_hive_policy::{DeviceKind, DeviceNode, MpsPlan};
 use rbee_hive_sys::mount::Attributes;
-use rustix::fs::{FileType, major, minor};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid, chownat, major, minor, mkdirat};
+use rustix::io::Errno;
 
 use super::mount_scratch::{bounds, tmpfs};
 use crate::init::InitContext;
@@ -24,8 +25,32 @@ pub(super) fn run(context: &mut InitContext) -> Result<(), CallError> {
         check_number(&tree, node)?;
         root.attach(tree, &node.path, Attributes::NOSUID.and(Attributes::NOEXEC))?;
     }
+    shm(context)
+}
+
+/// Its own, or that of its MPS group.
+fn shm(context: &mut InitContext) -> Result<(), CallError> {
+    let shm = Path::new("/dev/shm");
+    if let Some(MpsPlan::Client { shm: index, .. }) = context.plan.mps {
+        let gone = || failed(|| format!("take(opened {index})"))(Errno::BADF);
+        let tree = context.trees.get_mut(index).and_then(Option::take).ok_or_else(gone)?;
+        return context.new_root()?.attach(tree, shm, Attributes::NOSUID.and(Attributes::NODEV));
+    }
     let options = format!("{},mode=1777", bounds(context.plan.shm_size));
-    tmpfs(context, "/dev/shm", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, &options)
+    tmpfs(context, "/dev/shm", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, &options)?;
+    match context.plan.mps {
+        Some(MpsPlan::Server) => make_pipes(context, shm),
+        _ => Ok(()),
+    }
+}
+
+/// Where the daemon puts its sockets: it makes files there, and not the directory.
+fn make_pipes(context: &InitContext, shm: &Path) -> Result<(), CallError> {
+    let Some(name) = context.plan.socket.as_deref().and_then(Path::parent).and_then(Path::file_name) else { return Ok(()) };
+    let directory = context.new_root()?.open(shm).map_err(failed(|| format!("openat2({shm:?})")))?;
+    mkdirat(&directory, name, Mode::from_raw_mode(0o700)).map_err(failed(|| format!("mkdir({:?})", shm.join(name))))?;
+    let (uid, gid) = (Uid::from_raw(context.plan.credentials.uid), Gid::from_raw(context.plan.credentials.gid));
+    chownat(&directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(failed(|| format!("chown({:?})", shm.join(name))))
 }
 
 /// The node that is bound must be the device that was granted: the path may have changed hands since.

@@ -238,6 +238,7 @@ fn request(policy: &str) -> Result<WorkerRequest, LaunchError> {
         command: Command::Run { argv: vec!["true".to_owned()] },
         devices: vec!["CPU-0".to_owned()],
         lease: None,
+        mps: None,
         env: std::collections::BTreeMap::new(),
         limits: std::collections::BTreeMap::new(),
         port: None,

@@ -81,7 +81,7 @@ fn covers(map: &str, uid: u32) -> bool {
 }
 
 /// A name, or a number that need not have one; the group is the user's own, or of the same number.
-fn look_up(name: &str) -> Result<Ids, LaunchError> {
+pub(crate) fn look_up(name: &str) -> Result<Ids, LaunchError> {
     let number = name.parse::<u32>().ok();
     let found = match number {
         Some(number) => User::from_uid(Uid::from_raw(number)),

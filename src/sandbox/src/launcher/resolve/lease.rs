@@ -49,6 +49,7 @@ mod tests {
             command: Command::Run { argv: vec![] },
             devices: vec!["GPU-0".into()],
             lease: Some(GpuLease { id: id.into(), share }),
+            mps: None,
             env: Default::default(),
             limits: Default::default(),
             port: None,
