@@ -15,6 +15,8 @@ mod rpc;
 mod units;
 
 // The hive is a program, and no library: its front is read from where it is.
+#[path = "../../../src/rbee-hive/src/json.rs"]
+mod json;
 #[path = "../../../src/rbee-hive/src/params/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the hive uses all of it")]
 mod params;
