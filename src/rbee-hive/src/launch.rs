@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use rbee_hive_devices::{
     DeviceSpec, GpuDemand, Holder, Inventory, KernelLog, LeaseRequest, LeaseTable, Observation, Observer, ObserverCache, Terms,
 };
-use rbee_hive_policy::{Command, LimitKey, WorkerId, WorkerRequest};
+use rbee_hive_policy::{Command, LimitKey, LimitValue, WorkerId, WorkerRequest};
 use rbee_hive_sandbox::launcher::{self as sandbox_launcher, HiveChannel, LauncherOptions, Purpose};
 use rbee_hive_sandbox::protocol::{CgroupFacts, HostFeature, Judgement, ToLauncher};
 use rbee_hive_sandbox::run::{RunOptions, RunOutcome, report_not_made, run};
@@ -331,13 +331,19 @@ fn run_state_dir(pid: u32) -> anyhow::Result<PathBuf> {
     Ok(base.join("rbee-hive").join(format!("run-{pid}")))
 }
 
+/// Limits of the command line, each of them once.
+fn assigned(assignments: &[String]) -> anyhow::Result<BTreeMap<LimitKey, LimitValue>> {
+    let mut limits = BTreeMap::new();
+    for text in assignments {
+        let (key, value) = LimitKey::parse_assignment(text)?;
+        anyhow::ensure!(limits.insert(key, value).is_none(), "--limit {} is given twice", key.name());
+    }
+    Ok(limits)
+}
+
 fn run_request(args: &RunArgs, pid: u32) -> anyhow::Result<WorkerRequest> {
     let utf8 = |word: &OsString| word.to_str().map(str::to_owned).with_context(|| format!("{word:?} is not UTF-8"));
-    let mut limits = BTreeMap::new();
-    for limit in &args.limits {
-        let (key, value) = LimitKey::parse_assignment(limit)?;
-        anyhow::ensure!(limits.insert(key, value).is_none(), "the limit {} is given twice", key.name());
-    }
+    let limits = assigned(&args.limits)?;
     let spec = args.device.as_deref().map_or(Ok(DeviceSpec::AnyCpu), DeviceSpec::parse_text)?;
     // The launcher decides; this only turns a spelling into names.
     let demand = if spec == DeviceSpec::Auto { GpuDemand::None } else { GpuDemand::Leased };
@@ -390,6 +396,13 @@ mod tests {
         // printf %s /run/rbee-hive | sha256sum | cut -c1-12
         assert_eq!(cgroup_root_of(Path::new("/run/rbee-hive")).len(), "/rbee-hive/".len() + 12);
         assert_ne!(cgroup_root_of(Path::new("/a")), cgroup_root_of(Path::new("/b")));
+    }
+
+    #[test]
+    fn a_limit_is_given_once() {
+        let of = |texts: &[&str]| assigned(&texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&["pids_max=3", "cpus=1"]).unwrap().len(), 2);
+        assert_eq!(of(&["pids_max=3", "pids_max=300"]).unwrap_err().to_string(), "--limit pids_max is given twice");
     }
 
     #[test]

@@ -105,8 +105,8 @@ pub(super) fn check_size(key: LimitKey, value: &LimitValue, facts: &HostFacts) -
 /// The first bound that is more than all pages of its size: size, bound and what there is, bytes.
 fn beyond_pools(text: &str, facts: &HostFacts) -> Option<(u64, u64, u64)> {
     let bounds = text.parse::<PageLimits>().ok()?.0;
-    let with_pool = bounds.into_iter().filter_map(|(size, bytes)| Some((size, bytes, *facts.huge_page_pools.get(&size)?)));
-    with_pool.into_iter().find(|(_, bytes, pool)| bytes > pool)
+    let mut with_pool = bounds.into_iter().filter_map(|(size, bytes)| Some((size, bytes, *facts.huge_page_pools.get(&size)?)));
+    with_pool.find(|(_, bytes, pool)| bytes > pool)
 }
 
 /// Lists name what the host has.

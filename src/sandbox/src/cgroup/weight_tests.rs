@@ -1,7 +1,6 @@
 //! What a weight does: measured between two workers that both want one CPU.
 
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
 use rbee_hive_policy::{Enforce, LimitKey, LimitValue, Limits};
 
@@ -9,8 +8,8 @@ use super::test_tree::{Fixture, fixture, id, legacy, limits, node, until};
 use super::update::{BelowUse, Change};
 use super::{Leaves, Tree, limit_holds, read_limit};
 
-/// How long both are looked at while they spin.
-const WINDOW: Duration = Duration::from_secs(2);
+/// What both together use while they are looked at, microseconds.
+const WINDOW: u64 = 2_000_000;
 
 fn weighed(tree: &Tree, name: &str, weight: u64) -> Leaves {
     let of = [(LimitKey::CpuWeight, LimitValue::Count(weight)), (LimitKey::Cpuset, LimitValue::Text("0".into()))];
@@ -24,8 +23,12 @@ fn used(leaves: &Leaves) -> u64 {
 /// What each of the two had of one window, microseconds.
 fn shares(heavy: &Leaves, light: &Leaves) -> (u64, u64) {
     let before = (used(heavy), used(light));
-    std::thread::sleep(WINDOW);
-    (used(heavy) - before.0, used(light) - before.1)
+    let mut gained = (0, 0);
+    until("as much CPU time", || {
+        gained = (used(heavy) - before.0, used(light) - before.1);
+        gained.0 + gained.1 >= WINDOW
+    });
+    gained
 }
 
 fn spinning(f: &Fixture, leaves: &Leaves) -> Child {
