@@ -112,6 +112,17 @@ fn the_init_is_elsewhere(hive: &Hive, worker: &Value) {
     let spared = hive.call("hive_info", json!({}))["host"]["init_oom_score"]["supported"] == true;
     let score = fs::read_to_string(format!("/proc/{init}/oom_score_adj")).expect("the init lives");
     assert!(!spared || score.trim() == "-900", "{score}");
+    // The init's parent is the launcher. Whoever started them has limits of its own, which are not theirs.
+    let stat = fs::read_to_string(format!("/proc/{init}/stat")).expect("the init lives");
+    let launcher = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)).expect("a parent").to_owned();
+    for pid in [launcher, hive.pid().to_string()] {
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it lives");
+        let own = format!("{}/hive", hive.cgroup_root());
+        assert!(groups.lines().any(|l| (l.contains(":memory:") || l.starts_with("0::")) && l.ends_with(&own)), "{pid}: {groups}");
+        assert!(!groups.lines().any(|l| l.contains(":memory:") && !l.ends_with(&own)), "{pid}: {groups}");
+        let score = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).expect("it lives");
+        assert!(!spared || score.trim() == "-900", "{pid}: {score}");
+    }
     let of_worker = fs::read_to_string(format!("/proc/{}/oom_score_adj", number(worker, "pid"))).expect("the worker lives");
     assert_eq!(of_worker.trim(), "0", "a worker is not spared");
 }
