@@ -52,9 +52,9 @@ fn on_v1(controller: &str) -> bool {
 #[test]
 fn what_a_worker_writes_is_counted_whole_on_v1_while_somebody_throttles_the_disk() {
     require_root!();
-    let Some((directory, disk)) = on_a_disk() else { skip!("a temporary directory on a disk") };
+    let Some((directory, disk)) = on_a_disk() else { skip!("a block device below the temporary directory") };
     if !on_v1("blkio") {
-        skip!("the blkio controller on cgroup v1");
+        skip!("a controller of block I/O on cgroup v1");
     }
     // With any bound on it the kernel begins to count this disk by cgroup, and leaves out what is buffered.
     let bounded = policy(directory.path(), &format!("io_max = \"{disk} rbps=1GiB\""));
@@ -76,7 +76,7 @@ fn what_a_worker_writes_is_counted_whole_on_v1_while_somebody_throttles_the_disk
 #[test]
 fn a_bound_of_writes_holds_all_of_them_or_is_refused_where_it_is_required_and_listed_where_it_is_a_wish() {
     require_root!();
-    let Some((directory, disk)) = on_a_disk() else { skip!("a temporary directory on a disk") };
+    let Some((directory, disk)) = on_a_disk() else { skip!("a block device below the temporary directory") };
     let loose = on_v1("blkio") || on_v1("memory");
     let required = policy(directory.path(), &format!("io_max = \"{disk} wbps=1MiB\""));
     let wish = required.replace("io_max = ", "io_max = { value = ").replace("wbps=1MiB\"", "wbps=1MiB\", enforce = \"if_available\" }");
@@ -87,7 +87,7 @@ fn a_bound_of_writes_holds_all_of_them_or_is_refused_where_it_is_required_and_li
         assert_eq!(refused.kind(), "not_enforceable", "{refused}");
         assert!(refused.to_string().contains("direct and synchronous"), "{refused}");
     } else if let Err(refused) = refused {
-        skip!("the io controller: {refused}");
+        skip!("a controller of block I/O: {refused}");
     } else {
         hive.call("worker_delete", json!({"worker_id": "w"}));
     }

@@ -1,7 +1,7 @@
 //! What inits count by process, for workers whose cgroups do not count what is read and written.
 //!
 //! An answer costs an init some hundred microseconds and grows with its processes, a cgroup's figures are a few. So a pass asks [`A_PASS`] of
-//! them at most, each once a second, and none for more than a twentieth of its time; the pass does not wait for them: the next one takes what
+//! them at most, each once a second, none for more than a twentieth of its time, and none whose worker has not run since; the pass does not wait for them: the next one takes what
 //! they have answered. Must never know: what becomes of a count.
 
 use std::sync::Arc;

@@ -201,8 +201,37 @@ fn inits_are_asked_in_turn_for_what_no_cgroup_counts_and_none_before_it_is_due()
     let bytes = rbee_hive_sandbox::protocol::IoBytes { read: 1 << 20, written: 0 };
     asked[0].known.sampled.keep_io(&sampler, (Some(bytes), Duration::ZERO));
     asked[1].known.sampled.keep_io(&sampler, (Some(bytes), Duration::from_secs(600)));
+    for number in [1, 2] {
+        leaves.put(number, ("cpu.stat", "usage_usec 1031\nuser_usec 820\nsystem_usec 211\n"));
+    }
+    sampler.pass(&leaves.handles);
     let again = turns.take(&sampler, &asked[..2]);
     assert!(again.len() == 1 && again[0].is(&asked[0]), "the other one has answered slowly");
+}
+
+#[test]
+fn the_count_of_a_worker_that_has_not_run_since_holds_and_its_init_is_left_alone() {
+    let leaves = Leaves::make(1);
+    fs::remove_file(leaves.path(0).join("io.stat")).unwrap();
+    let sampler = leaves.sampler(100);
+    let mut turns = counts::Turns::default();
+    let asked = |turns: &mut counts::Turns| turns.take(&sampler, &leaves.handles).len();
+    sampler.pass(&leaves.handles);
+    assert_eq!(asked(&mut turns), 1);
+    let bytes = rbee_hive_sandbox::protocol::IoBytes { read: 0, written: 7 };
+    leaves.handles[0].known.sampled.keep_io(&sampler, (Some(bytes), Duration::ZERO));
+    for _ in 0..2 {
+        let until = Instant::now() + Duration::from_millis(3);
+        while Instant::now() < until {
+            std::thread::yield_now();
+        }
+        sampler.pass(&leaves.handles);
+    }
+    assert_eq!(asked(&mut turns), 0, "it has used no time");
+    assert_eq!(leaves.history(&sampler, 0).columns["io_write_bytes_per_s"], [Some(0.0)], "measured, and nothing");
+    leaves.put(0, ("cpu.stat", "usage_usec 1031\nuser_usec 820\nsystem_usec 211\n"));
+    sampler.pass(&leaves.handles);
+    assert_eq!(asked(&mut turns), 1);
 }
 
 #[test]

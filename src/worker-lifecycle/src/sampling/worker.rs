@@ -35,11 +35,22 @@ struct Inner {
     sampled: Option<Reading>,
     /// The last ones that anybody read.
     seen: Option<Reading>,
-    /// The last that its init has counted by process, and when.
-    io: Option<(u64, IoBytes)>,
+    /// The last that its init has counted by process.
+    io: Option<Counted>,
+    /// CPU time that it had used when its init was asked for that.
+    asked_at_cpu: Option<u64>,
     /// When it is to be asked again.
     io_due_ms: u64,
     ring: Ring,
+}
+
+/// What an init has counted by process.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    at_ms: u64,
+    bytes: IoBytes,
+    /// CPU time that its worker had used before that.
+    cpu: Option<u64>,
 }
 
 /// What a history is told from.
@@ -61,7 +72,7 @@ impl Sampled {
 
     /// What its init has counted a moment ago.
     pub(crate) fn recent_io(&self, sampler: &Sampler) -> Option<IoBytes> {
-        lock(&self.0).io.filter(|(at_ms, _)| sampler.is_recent(*at_ms, RECENT_MS)).map(|(_, bytes)| bytes)
+        lock(&self.0).io.filter(|counted| sampler.is_recent(counted.at_ms, RECENT_MS)).map(|counted| counted.bytes)
     }
 
     /// Keeps what its init has counted, if it has; it is not asked for history's sake before `pause` has passed.
@@ -69,15 +80,19 @@ impl Sampled {
         let (mut inner, now_ms) = (lock(&self.0), sampler.now_ms());
         inner.io_due_ms = now_ms.saturating_add(millis(pause));
         if let Some(bytes) = bytes {
-            inner.io = Some((now_ms, bytes));
+            inner.io = Some(Counted { at_ms: now_ms, bytes, cpu: inner.asked_at_cpu });
         }
     }
 
     /// Whether its init is to be asked now for what no cgroup counts; who is told so asks it.
     pub(super) fn lacks_a_count(&self, sampler: &Sampler) -> bool {
         let (mut inner, now_ms) = (lock(&self.0), sampler.now_ms());
-        let due = inner.reader.is_some() && inner.sampled.is_some_and(|last| last.io_by_process) && inner.io_due_ms <= now_ms;
+        let Some(last) = inner.sampled.filter(|last| last.io_by_process && inner.reader.is_some() && inner.io_due_ms <= now_ms) else {
+            return false;
+        };
+        let due = !inner.io.is_some_and(|counted| counted.holds(&last.resources));
         if due {
+            inner.asked_at_cpu = last.resources.cpu_usage_usec;
             // Nobody asks a second time while it counts.
             inner.io_due_ms = now_ms.saturating_add(millis(PATIENCE));
         }
@@ -93,7 +108,10 @@ impl Sampled {
             inner.sampled = None;
             return;
         }
-        let now = now.with_io(inner.io);
+        if let Some(counted) = inner.io.as_mut().filter(|counted| counted.holds(&now.resources)) {
+            counted.at_ms = now.at_ms;
+        }
+        let now = now.with_io(inner.io.map(|counted| (counted.at_ms, counted.bytes)));
         let sample = Sample::of(&now, inner.sampled.as_ref(), memory_limit);
         inner.sampled = Some(now);
         inner.ring.push(sample, sampler.slot_ms());
@@ -115,6 +133,13 @@ impl Sampled {
     pub(super) fn kept(&self, after_ms: Option<u64>) -> Kept {
         let inner: MutexGuard<'_, Inner> = lock(&self.0);
         Kept { samples: inner.ring.after(after_ms), last: inner.sampled.map(|reading| reading.resources) }
+    }
+}
+
+impl Counted {
+    /// Whether it is what would be counted now: whoever has not run has read and written nothing.
+    fn holds(&self, now: &Resources) -> bool {
+        self.cpu.is_some() && self.cpu == now.cpu_usage_usec
     }
 }
 
