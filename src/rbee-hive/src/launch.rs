@@ -190,6 +190,7 @@ fn launcher_options(args: LauncherArgs) -> anyhow::Result<LauncherOptions> {
         model_dirs: [config.model_dirs.clone(), args.places.model_dir].concat(),
         binary_dirs: [config.binary_dirs.clone(), args.places.binary_dir].concat(),
         devices: args.places.devices,
+        device_helper: nvml_helper_command(),
         cgroup_root: args.places.cgroup_root,
         default_cgroup_root,
         group: args.hive_gid.unwrap_or_else(|| nix::unistd::getegid().as_raw()),
@@ -327,7 +328,11 @@ fn run_request(args: &RunArgs, pid: u32) -> anyhow::Result<WorkerRequest> {
     let spec = args.device.as_deref().map_or(Ok(DeviceSpec::AnyCpu), DeviceSpec::parse_text)?;
     // The launcher decides; this only turns a spelling into names.
     let demand = if spec == DeviceSpec::Auto { GpuDemand::None } else { GpuDemand::Leased };
-    let inventory = args.places.devices.as_deref().map_or_else(|| Ok(Inventory::probe()), |d| inventory(Some(d)))?;
+    let inventory = args
+        .places
+        .devices
+        .as_deref()
+        .map_or_else(|| Ok(Inventory::probe_within(&nvml_helper_command(), NVML_DEADLINE)), |d| inventory(Some(d)))?;
     let ask = LeaseRequest { holder: Holder::External("run".into()), spec, terms: Terms { demand, ..Terms::unbounded() } };
     let devices = LeaseTable::default().acquire(&inventory, &ask)?.devices;
     let name = if is_file(&args.policy) { "file".to_owned() } else { args.policy.clone() };

@@ -19,6 +19,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cdi;
+use crate::chain::chain;
 
 pub(crate) use cpu::{MAX_CPUS, numbers, ranges};
 pub use nvml::{NvmlHelperError, nvml_helper_main};
@@ -28,9 +29,31 @@ pub use shapes::{DriverMount, Gpu, Inventory, Mig, NumaNode, Vendor};
 pub(crate) const HOST: &str = "host";
 
 impl Inventory {
-    /// The real machine, without asking NVML: for the launcher, which must not wait for a driver.
+    /// The real machine, without asking NVML, read by this process: for as long as a driver keeps it, where one is wedged.
     pub fn probe() -> Self {
         Self::probe_below(Path::new("/"))
+    }
+
+    /// The same, read by `helper`, a command that calls [`nvml_helper_main`] and is killed at `deadline`: for the launcher, which must not
+    /// wait for a driver. Where it does not answer there is no GPU, and a note that says why. A machine without a driver needs no helper.
+    /// Starts no thread.
+    pub fn probe_within(helper: &[OsString], deadline: Duration) -> Self {
+        Self::probe_within_below(Path::new("/"), helper, deadline)
+    }
+
+    fn probe_within_below(root: &Path, helper: &[OsString], deadline: Duration) -> Self {
+        let drivers = ["proc/driver/nvidia", "sys/class/drm", "sys/class/kfd"];
+        if !drivers.iter().any(|driver| root.join(driver).exists()) {
+            return Self::probe_below(root);
+        }
+        let answer = ask::ask_each::<Self>(helper, &[vec!["probe".into()]], deadline).pop();
+        let (lines, trouble) = answer.map(|answer| (answer.lines, answer.trouble)).unwrap_or_default();
+        lines.into_iter().next().unwrap_or_else(|| {
+            let why = trouble.map_or_else(|| "no answer".to_owned(), |why| chain(&why));
+            let mut inventory = Self::probe_cpus(root);
+            inventory.notes.push(format!("no GPU: what the drivers tell of them can't be read ({why}); start anew when they answer"));
+            inventory
+        })
     }
 
     fn probe_below(root: &Path) -> Self {
@@ -62,7 +85,7 @@ impl Inventory {
     /// command that calls [`nvml_helper_main`], one process for each GPU; it is killed at `deadline`, because a driver can hang for ever,
     /// and that GPU alone stays without what NVML knows. Starts no thread.
     pub fn probe_with_helper(helper: &[OsString], deadline: Duration) -> Self {
-        let mut inventory = Self::probe();
+        let mut inventory = Self::probe_within(helper, deadline);
         nvml::describe(&mut inventory, helper, deadline);
         inventory
     }
@@ -130,6 +153,24 @@ mod tests {
             gpus.iter().map(told).collect::<Vec<_>>(),
             [(0, Vendor::Nvidia, None, true), (1, Vendor::Intel, None, false), (2, Vendor::Nvidia, Some(0), false)]
         );
+    }
+
+    #[test]
+    fn a_driver_that_keeps_its_reader_costs_its_gpus_and_not_the_start() {
+        let with = |root: &Path, script: &str, deadline: u64| {
+            let helper = ["sh", "-c", script, "helper"].map(OsString::from);
+            Inventory::probe_within_below(root, &helper, Duration::from_millis(deadline))
+        };
+        let wedged = host(&[H100, ("dev/nvidia0", "")]);
+        let began = std::time::Instant::now();
+        let seen = with(wedged.path(), "exec sleep 60", 300);
+        assert!(began.elapsed() < Duration::from_secs(20) && seen.gpus.is_empty() && seen.source == HOST, "{seen:?}");
+        assert!(seen.notes.iter().any(|n| n.contains("no GPU") && n.contains("did not answer within 300 ms")), "{:?}", seen.notes);
+        let told = wedged.path().join("told.json");
+        std::fs::write(&told, serde_json::to_string(&Inventory::probe_below(wedged.path())).unwrap()).unwrap();
+        assert_eq!(with(wedged.path(), &format!("[ $1 = probe ] && cat {}", told.display()), 20_000).gpus.len(), 1);
+        let bare = host(&[]);
+        assert!(with(bare.path(), "exit 1", 20_000).notes.iter().any(|n| n.contains("not loaded")), "nobody has to be asked");
     }
 
     #[test]

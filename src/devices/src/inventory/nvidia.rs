@@ -1,8 +1,7 @@
 //! NVIDIA GPUs as the kernel driver lists them in `/proc/driver/nvidia/gpus`: no library, and no question to the GPU itself.
 //!
-//! The driver writes these texts under its own locks: one that is wedged in the kernel can keep a reader, and with it the start of a hive or
-//! a launcher, for as long as it is. No deadline can end that, as it can for NVML, which a helper asks: a launcher that went on without its
-//! GPUs would count the others anew.
+//! The driver writes these texts under its own locks: one that is wedged in the kernel keeps its reader. Where anything waits for them a
+//! helper reads them, with a deadline ([`Inventory::probe_within`](super::Inventory::probe_within)).
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -27,6 +27,7 @@ mod trust;
 mod uids;
 mod update;
 
+use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -57,6 +58,8 @@ pub struct LauncherOptions {
     pub binary_dirs: Vec<PathBuf>,
     /// Simulated inventory.
     pub devices: Option<PathBuf>,
+    /// The command that reads what the drivers tell of GPUs, so that a wedged one keeps a helper and not the launcher.
+    pub device_helper: Vec<OsString>,
     /// `--cgroup-root`.
     pub cgroup_root: Option<String>,
     /// Our root where none is given.

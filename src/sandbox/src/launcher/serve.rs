@@ -71,7 +71,7 @@ impl Launcher {
         detach_from_terminal();
         let confined = Confined::enter()?;
         crate::init::leave_real_time().map_err(|e| LaunchError::setup("leave real time", e))?;
-        let inventory = super::resolve::devices::inventory(options.devices.as_deref())?;
+        let inventory = super::resolve::devices::inventory(&options)?;
         let policies = Policies::open(&options)?;
         let directories = Directories::open(&options).map_err(|e| LaunchError::setup("make directories", e))?;
         // The tree comes last: where it can't be made, only the directories have to go again.

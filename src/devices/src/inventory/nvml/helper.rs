@@ -1,6 +1,6 @@
 //! The body of the helper process: asks about one GPU and prints what it is told, line by line.
 //!
-//! `describe PCI [OTHER PCI]…` tells what the GPU is, `watch PCI` what it does, `drm NUMBER` what the GPU behind a render node does.
+//! `probe` tells what the drivers' texts say of all of them, `describe PCI [OTHER PCI]…` tells what the GPU is, `watch PCI` what it does, `drm NUMBER` what the GPU behind a render node does.
 //! Must never be called in the hive or the launcher: any of these calls may not return.
 
 use std::collections::BTreeMap;
@@ -16,6 +16,7 @@ use nvml_wrapper::{Device, Nvml};
 use serde::Serialize;
 
 use super::message::{Described, Running, Told, ToldPart, Used, Watched};
+use crate::Inventory;
 use crate::chain::chain;
 use crate::inventory::drm;
 
@@ -28,7 +29,7 @@ const MAX_LINKS: u32 = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum NvmlHelperError {
     /// The question is none.
-    #[error("the helper is asked `describe PCI [OTHER PCI]…`, `watch PCI` or `drm NUMBER`, not {asked:?}")]
+    #[error("the helper is asked `probe`, `describe PCI [OTHER PCI]…`, `watch PCI` or `drm NUMBER`, not {asked:?}")]
     Question {
         /// What was asked.
         asked: Vec<String>,
@@ -52,6 +53,7 @@ pub fn nvml_helper_main(question: &[String], out: &mut dyn io::Write) -> Result<
             let used = Nvml::init().and_then(|nvml| watch(&nvml.device_by_pci_bus_id(*pci)?));
             line(out, &used.map_or_else(|why| Watched::Failed(chain(&why)), Watched::Used))
         }
+        ["probe"] => line(out, &Inventory::probe()),
         ["drm", number] if number.parse::<u32>().is_ok() => {
             let used = number.parse().ok().and_then(|render| drm::used(Path::new("/"), render));
             line(out, &used)

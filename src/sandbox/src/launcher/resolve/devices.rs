@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rbee_hive_devices::{DeviceNumbers, Inventory, Near, NodeKind};
 use rbee_hive_policy::{Affinity, Bind, BindSource, DeviceAccess, DeviceKind, DeviceNode, Policy};
 
 use crate::cgroup::Tree;
+use crate::launcher::LauncherOptions;
 use crate::protocol::{HostFeature, LaunchError, LaunchErrorKind};
 use crate::step::CallError;
 
@@ -14,6 +16,9 @@ use crate::step::CallError;
 const BASIC: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 const ALL: DeviceAccess = DeviceAccess { read: true, write: true, mknod: true };
 const READ_WRITE: DeviceAccess = DeviceAccess { read: true, write: true, mknod: false };
+
+/// How long the drivers may take to say which GPUs there are.
+const DRIVER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What a lease means on this host.
 pub(crate) struct DeviceFacts {
@@ -104,8 +109,8 @@ fn node(path: &Path, access: DeviceAccess) -> Result<DeviceNode, LaunchError> {
 }
 
 /// The machine's inventory, or the simulated one.
-pub(crate) fn inventory(simulation: Option<&Path>) -> Result<Inventory, LaunchError> {
-    let Some(path) = simulation else { return Ok(Inventory::probe()) };
+pub(crate) fn inventory(options: &LauncherOptions) -> Result<Inventory, LaunchError> {
+    let Some(path) = &options.devices else { return Ok(Inventory::probe_within(&options.device_helper, DRIVER_DEADLINE)) };
     let text =
         std::fs::read_to_string(path).map_err(|e| LaunchError::setup("read the devices", CallError::new(format!("read({path:?})"), e)))?;
     Inventory::from_simulation(&text, &path.display().to_string())
