@@ -157,17 +157,20 @@ mod tests {
 
     #[test]
     fn a_driver_that_keeps_its_reader_costs_its_gpus_and_not_the_start() {
-        let shell = |script: &str| ["sh", "-c", script, "helper"].map(OsString::from).to_vec();
-        let with = |root: &Path, script: &str| Inventory::probe_within_below(root, &shell(script), Duration::from_millis(300));
+        let with = |root: &Path, script: &str, deadline: u64| {
+            let helper = ["sh", "-c", script, "helper"].map(OsString::from);
+            Inventory::probe_within_below(root, &helper, Duration::from_millis(deadline))
+        };
         let wedged = host(&[H100, ("dev/nvidia0", "")]);
         let began = std::time::Instant::now();
-        let seen = with(wedged.path(), "exec sleep 60");
+        let seen = with(wedged.path(), "exec sleep 60", 300);
         assert!(began.elapsed() < Duration::from_secs(20) && seen.gpus.is_empty() && seen.source == HOST, "{seen:?}");
         assert!(seen.notes.iter().any(|n| n.contains("no GPU") && n.contains("did not answer within 300 ms")), "{:?}", seen.notes);
-        let told = serde_json::to_string(&Inventory::probe_below(wedged.path())).unwrap();
-        assert_eq!(with(wedged.path(), &format!("[ $1 = probe ] && echo '{told}'")).gpus.len(), 1);
+        let told = wedged.path().join("told.json");
+        std::fs::write(&told, serde_json::to_string(&Inventory::probe_below(wedged.path())).unwrap()).unwrap();
+        assert_eq!(with(wedged.path(), &format!("[ $1 = probe ] && cat {}", told.display()), 20_000).gpus.len(), 1);
         let bare = host(&[]);
-        assert!(with(bare.path(), "exit 1").notes.iter().any(|n| n.contains("not loaded")), "nobody has to be asked");
+        assert!(with(bare.path(), "exit 1", 20_000).notes.iter().any(|n| n.contains("not loaded")), "nobody has to be asked");
     }
 
     #[test]

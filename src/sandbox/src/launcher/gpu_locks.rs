@@ -6,7 +6,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,6 +52,21 @@ impl GpuLocks {
         Ok(claims)
     }
 
+    /// A worker is gone, with everything in its cgroup: what it alone had is free at once. Other inits that are being born may hold a copy of
+    /// the descriptor for a moment yet, as they do of all of the launcher's.
+    ///
+    /// What is still in use by something that does not die stays locked for as long as this launcher lives.
+    pub(super) fn unlock(&self, claims: Vec<Claim>, everything_is_gone: Gone) {
+        for lock in claims.into_iter().filter_map(|claim| claim.lock) {
+            match (everything_is_gone, Arc::into_inner(lock)) {
+                (Gone::All, Some(file)) => drop(fcntl(&file, FcntlArg::F_OFD_SETLK(&whole(libc::F_UNLCK)))),
+                (Gone::Not, Some(file)) => drop(file.into_raw_fd()),
+                // Others of its own are on it.
+                (_, None) => {}
+            }
+        }
+    }
+
     fn take(&self, number: DeviceNumber) -> Result<OwnedFd, LaunchError> {
         let failed = |call: String| move |e: io::Error| LaunchError::setup("lock the GPU", CallError::new(call, e));
         if let Some(directory) = self.path.parent() {
@@ -60,13 +75,7 @@ impl GpuLocks {
         let mut open = OpenOptions::new();
         open.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
         let file = open.open(&self.path).map_err(failed(format!("open({:?})", self.path)))?;
-        let byte = libc::flock {
-            l_type: libc::F_WRLCK as libc::c_short,
-            l_whence: libc::SEEK_SET as libc::c_short,
-            l_start: self.byte(number),
-            l_len: 1,
-            l_pid: 0,
-        };
+        let byte = libc::flock { l_start: self.byte(number), l_len: 1, ..whole(libc::F_WRLCK) };
         match fcntl(&file, FcntlArg::F_OFD_SETLK(&byte)) {
             Ok(_) => Ok(file.into()),
             Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => {
@@ -87,6 +96,20 @@ impl GpuLocks {
         let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         (hash >> 2).cast_signed()
     }
+}
+
+/// Whether a worker has left nothing behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// It has not.
+    All,
+    /// Its cgroup could not be removed.
+    Not,
+}
+
+/// A lock, or its end, on all of the file.
+fn whole(kind: libc::c_int) -> libc::flock {
+    libc::flock { l_type: kind as libc::c_short, l_whence: libc::SEEK_SET as libc::c_short, l_start: 0, l_len: 0, l_pid: 0 }
 }
 
 #[cfg(test)]
@@ -112,9 +135,14 @@ mod tests {
         let second = take(&locks(None), &hive, 0).expect("it is shared among its own");
         assert_eq!(take(&locks(None), &other, 0).unwrap_err(), LaunchErrorKind::DeviceBusy, "another launcher's");
         assert!(take(&locks(None), &other, 1).is_ok() && take(&locks(Some("d.toml")), &other, 0).is_ok(), "that is another device");
-        hive.entries.clear();
+        let born = second[0].lock.as_ref().unwrap().try_clone().unwrap();
+        let gpus: Vec<Claim> = std::mem::take(&mut hive.entries).into_values().flat_map(|e| e.gpus).collect();
+        locks(None).unlock(gpus, Gone::All);
         assert_eq!(take(&locks(None), &other, 0).unwrap_err(), LaunchErrorKind::DeviceBusy, "one is left");
-        drop(second);
-        assert!(take(&locks(None), &other, 0).is_ok());
+        locks(None).unlock(second, Gone::All);
+        let third = take(&locks(None), &other, 0).expect("what another init has inherited keeps nobody");
+        drop(born);
+        locks(None).unlock(third, Gone::Not);
+        assert_eq!(take(&locks(None), &other, 0).unwrap_err(), LaunchErrorKind::DeviceBusy, "something does not die");
     }
 }

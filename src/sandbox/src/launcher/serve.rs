@@ -15,7 +15,7 @@ use super::audit::Audit;
 use super::confine::{self, Confined};
 use super::descriptors::{Asker, Handed};
 use super::directories::Directories;
-use super::gpu_locks::GpuLocks;
+use super::gpu_locks::{Gone, GpuLocks};
 use super::ledger::{Ended, Ledger};
 use super::pace::Pace;
 use super::policies::Policies;
@@ -230,6 +230,7 @@ impl Launcher {
                 }
             };
             let Some(entry) = self.ledger.entries.remove(&id) else { continue };
+            self.gpu_locks.unlock(entry.gpus, if left.is_empty() { Gone::All } else { Gone::Not });
             let (code, signal) = entry.ended.map_or((None, None), |e| (e.code, e.signal));
             if self.options.purpose == Purpose::Run {
                 let _ = self.directories.forget(id.as_str());
