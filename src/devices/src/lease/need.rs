@@ -2,7 +2,7 @@
 //!
 //! What is refused here is refused on an idle machine, too. Must never know who holds a device.
 
-use super::choose::{Candidate, Shape, best};
+use super::choose::{Shape, possible};
 use super::share::{Share, size};
 use super::{GpuDemand, LeaseError, Terms};
 use crate::spec::MAX_COUNT;
@@ -59,10 +59,9 @@ pub(super) fn understand(inventory: &Inventory, spec: &DeviceSpec, terms: &Terms
     let shape = Shape { count, same_numa: wish.same_numa, linked: wish.linked };
     let fitting = large_enough(&candidates, (share, bytes), !named.is_empty())?;
     let need = Need { candidates: fitting.iter().map(|g| g.index).collect(), named: !named.is_empty(), shape, share, bytes };
-    let all: Vec<Candidate<'_>> = fitting.iter().map(|gpu| Candidate { gpu, free: gpu.memory_bytes }).collect();
-    match best(inventory, &all, shape) {
-        Some(_) => Ok(Wanted::Gpus(need)),
-        None => Err(LeaseError::NoSuchSet { count, what: in_words(&wish, bytes), there: inventory.names().join(", ") }),
+    match possible(&fitting, shape) {
+        true => Ok(Wanted::Gpus(need)),
+        false => Err(LeaseError::NoSuchSet { count, what: in_words(&wish, bytes), there: inventory.names().join(", ") }),
     }
 }
 

@@ -57,7 +57,7 @@ impl LeaseTable {
             return Err(LeaseError::TooMany(MAX_EXTERNAL));
         }
         let wanted = understand(inventory, &request.spec, &request.terms)?;
-        let kept = self.kept();
+        let kept = self.kept(inventory);
         match self.take(inventory, &request.holder, (&wanted, &kept)) {
             Ok(lease) => Ok(Asked::Granted(lease)),
             Err(busy) if busy.is_temporary() && Self::may_wait(&request) => {
@@ -73,7 +73,7 @@ impl LeaseTable {
     /// As [`LeaseTable::ask`], without waiting.
     pub fn acquire(&mut self, inventory: &Inventory, request: &LeaseRequest) -> Result<Lease, LeaseError> {
         let wanted = understand(inventory, &request.spec, &request.terms)?;
-        let kept = self.kept();
+        let kept = self.kept(inventory);
         self.take(inventory, &request.holder, (&wanted, &kept))
     }
 

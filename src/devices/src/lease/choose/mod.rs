@@ -3,6 +3,8 @@
 //! One GPU: the smallest room that suffices, then the fewest links torn. Several: one NUMA node, then fast links, then the smallest room.
 //! What is left equal goes by index. Must never know who asks.
 
+mod search;
+
 use std::cmp::Reverse;
 
 use super::score::{link_cost, linked, numa_cost, on_one_node, torn_links};
@@ -53,6 +55,16 @@ pub(super) fn best(inventory: &Inventory, candidates: &[Candidate<'_>], shape: S
         (near, room, torn_links(&gpus, &free), indices)
     };
     sets.iter().map(cost).min().map(|(_, _, _, indices)| indices)
+}
+
+/// Whether a set of this shape may be among `gpus`; `false` only where it is certain that there is none.
+pub(super) fn possible(gpus: &[&Gpu], shape: Shape) -> bool {
+    match (shape.linked, shape.same_numa) {
+        _ if shape.count == 0 || gpus.len() < shape.count => false,
+        (true, _) => search::any(gpus, shape),
+        (false, true) => shape.count == 1 || gpus.iter().any(|a| gpus.iter().filter(|b| on_one_node(&[a, b])).count() >= shape.count),
+        (false, false) => true,
+    }
 }
 
 /// Binomial coefficient, saturating.
