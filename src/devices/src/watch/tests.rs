@@ -135,6 +135,46 @@ fn what_is_not_back_in_time_has_leaked_and_may_still_come_back() {
     assert_eq!(step(&mut watch, good(), &at(60)), [Finding::Healed { gpu: 0 }]);
 }
 
+/// Somebody has a lease of GPU 0 who is no worker.
+fn lent(secs: u64) -> Scene {
+    Scene { lent: [0].into(), ..at(secs) }
+}
+
+/// His lease `l` was given back.
+fn returned(secs: u64, since: u64) -> Scene {
+    let awaited = Awaited { worker: None, since: Duration::from_secs(since) };
+    Scene { awaited: [(0, [("l".to_owned(), awaited)].into())].into(), ..at(secs) }
+}
+
+#[test]
+fn what_an_external_holder_leaves_behind_is_not_the_drivers_own() {
+    let mut watch = Watch::default();
+    step(&mut watch, good(), &at(0));
+    step(&mut watch, with(5 * GIB, &[(99, Some(5 * GIB))]), &lent(1));
+    step(&mut watch, with(5 * GIB, &[]), &lent(2));
+    assert_eq!(step(&mut watch, with(5 * GIB, &[]), &returned(4, 3)), []);
+    assert!(matches!(&step(&mut watch, with(5 * GIB, &[]), &returned(40, 3))[..], [Finding::Leaked { .. }]));
+}
+
+#[test]
+fn an_external_lease_whose_gpu_was_never_seen_idle_is_not_measured() {
+    let mut watch = Watch::default();
+    step(&mut watch, with(5 * GIB, &[]), &lent(1));
+    let back = step(&mut watch, with(5 * GIB, &[]), &returned(4, 3));
+    assert!(matches!(&back[..], [Finding::Back { proof: Proof::NotMeasured, .. }]), "{back:?}");
+}
+
+#[test]
+fn where_no_process_is_listed_the_least_that_was_in_use_is_the_drivers_own() {
+    let mut watch = Watch::default();
+    let unlisted = |used| GpuObservation { processes: None, memory_used_bytes: Some(used), ..good() };
+    step(&mut watch, unlisted(0), &at(0));
+    step(&mut watch, unlisted(5 * GIB), &at(1));
+    step(&mut watch, unlisted(6 * GIB), &held(2));
+    assert_eq!(step(&mut watch, unlisted(5 * GIB), &releasing(4, 3)), [], "it may be the worker's");
+    assert!(matches!(&step(&mut watch, unlisted(0), &releasing(5, 3))[..], [Finding::Back { proof: Proof::Measured, .. }]));
+}
+
 #[test]
 fn where_nothing_is_told_of_memory_an_end_is_taken_for_one_and_said_to_be_not_measured() {
     let mut watch = Watch::default();
