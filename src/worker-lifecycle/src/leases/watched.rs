@@ -65,12 +65,13 @@ impl Leases {
         let inside = lock(&self.inside);
         let awaited: BTreeSet<(String, u32)> = inside.table.awaited().into_iter().collect();
         let (mut holders, mut lent): (BTreeMap<u32, BTreeSet<String>>, BTreeSet<u32>) = Default::default();
-        for gpu in self.inventory.gpus.iter().map(|gpu| gpu.index) {
+        for (gpu, part) in self.inventory.gpus.iter().map(|gpu| (gpu.index, &gpu.mig)) {
             for lease in inside.table.on(gpu) {
                 match worker(lease) {
                     _ if awaited.contains(&(lease.id.clone(), gpu)) => {}
                     Some(name) => drop(holders.entry(gpu).or_default().insert(name.to_owned())),
-                    None => drop(lent.insert(gpu)),
+                    // A driver lists who is on a part on the whole GPU, too.
+                    None => lent.extend([Some(gpu), part.as_ref().map(|part| part.parent)].into_iter().flatten()),
                 }
             }
         }
