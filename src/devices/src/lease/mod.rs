@@ -12,6 +12,7 @@
 //!
 //! Must never know why somebody wants a device, nor when it ends or its memory is back: the owner says so.
 
+mod before;
 mod choose;
 mod error;
 mod foreign;
@@ -25,6 +26,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use before::{Ended, OutOfUse};
 pub use error::{LeaseError, Obstacle, Why};
 pub use holder::{Holder, Lease, LeaseView};
 pub use queue::{MAX_WAITING, Served, Ticket};

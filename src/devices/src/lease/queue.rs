@@ -115,6 +115,6 @@ impl LeaseTable {
 
     /// Whether nothing but leases stands between a need and a GPU.
     fn may_come_free(&self, gpu: &Gpu, need: &Need) -> bool {
-        !self.conditions.contains_key(&gpu.index) && (need.named || self.stranger(gpu).is_none())
+        self.sealed.is_none() && !self.conditions.contains_key(&gpu.index) && (need.named || self.stranger(gpu).is_none())
     }
 }

@@ -50,6 +50,13 @@ impl Health {
         }
     }
 
+    /// Out of use since before a restart: good answers are counted anew.
+    pub(super) fn restore(&mut self, drained: bool) {
+        if drained {
+            self.drained = Some(0);
+        }
+    }
+
     pub(super) fn is_drained(&self) -> bool {
         self.drained.is_some()
     }

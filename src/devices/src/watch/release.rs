@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Finding, Look};
+use super::{Finding, Known, Look};
 use crate::{GpuProcess, Proof};
 
 /// What a driver's own use may differ by from one idle moment to another.
@@ -57,6 +57,14 @@ impl Release {
     /// Whether something that did not come back in time is still away.
     pub(super) fn is_leaked(&self) -> bool {
         !self.leaked.is_empty()
+    }
+
+    pub(super) fn known(&self) -> Known {
+        Known { idle: self.idle, former: self.former.clone(), leaked: self.leaked.clone(), drained: false }
+    }
+
+    pub(super) fn restore(&mut self, Known { idle, former, leaked, .. }: Known) {
+        (self.idle, self.former, self.leaked) = (idle, former, leaked);
     }
 
     fn remember(&mut self, look: Look<'_>, holders: &BTreeSet<String>) {

@@ -165,6 +165,29 @@ fn an_external_lease_whose_gpu_was_never_seen_idle_is_not_measured() {
 }
 
 #[test]
+fn who_looks_anew_goes_on_from_what_was_known() {
+    let again = |watch: &Watch| {
+        let mut again = Watch::default();
+        again.restore(serde_json::from_value(serde_json::to_value(watch.known()).unwrap()).unwrap());
+        again
+    };
+    let mut watch = Watch::default();
+    step(&mut watch, good(), &at(0));
+    step(&mut watch, with(8 * GIB, &[(7, Some(8 * GIB))]), &held(1));
+    let mut watch = again(&watch);
+    assert_eq!(step(&mut watch, with(8 * GIB, &[(7, Some(8 * GIB))]), &releasing(1, 0)), [], "its process of before is still listed");
+    assert_eq!(step(&mut watch, with(8 * GIB, &[]), &releasing(2, 0)), [], "and that is not the idle use");
+    assert!(matches!(&step(&mut watch, with(8 * GIB, &[]), &releasing(30, 0))[..], [Finding::Leaked { .. }]));
+    let mut watch = again(&watch);
+    assert_eq!(step(&mut watch, with(8 * GIB, &[]), &at(1)), [], "it has leaked still");
+    assert_eq!(step(&mut watch, good(), &at(2)), [Finding::Healed { gpu: 0 }]);
+    step(&mut watch, silent(), &at(3));
+    let mut watch = again(&watch);
+    let healed: Vec<Finding> = (0..3).flat_map(|n| step(&mut watch, good(), &at(n))).collect();
+    assert_eq!(healed, [Finding::Healed { gpu: 0 }], "out of use until it answers, as before");
+}
+
+#[test]
 fn where_no_process_is_listed_the_least_that_was_in_use_is_the_drivers_own() {
     let mut watch = Watch::default();
     let unlisted = |used| GpuObservation { processes: None, memory_used_bytes: Some(used), ..good() };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbee_hive_devices::{DeviceSpec, Terms as Bounds};
+use rbee_hive_devices::DeviceSpec;
 
 use super::*;
 use crate::LifecycleError;

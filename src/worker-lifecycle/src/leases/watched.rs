@@ -1,6 +1,7 @@
 //! The part of the leases that the watch over the GPUs moves: memory that is back, devices out of use and in use again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -20,8 +21,18 @@ pub(super) struct Watched {
 
 impl Leases {
     /// From now on GPUs stay held until the watch has seen their memory to be back.
-    pub(crate) fn watch(&self) {
+    ///
+    /// Called inside the runtime.
+    pub(crate) fn watch(self: &Arc<Self>) {
         self.watched.is.store(true, Ordering::SeqCst);
+        self.settle(&mut lock(&self.inside));
+        if self.record.is_some() {
+            self.write_changes();
+        }
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched.is.load(Ordering::SeqCst)
     }
 
     /// Whether there is anything to look at.
@@ -36,7 +47,7 @@ impl Leases {
 
     /// A holder has gone. Who watches the GPUs ends its lease; where nobody does, it ends at once.
     pub(super) fn wait_for_memory(&self, inside: &mut Inside, releasing: &Releasing) {
-        if self.watched.is.load(Ordering::SeqCst) && !releasing.gpus.is_empty() {
+        if self.is_watched() && !releasing.gpus.is_empty() {
             self.watched.begun.notify_one();
         } else {
             self.end(inside, releasing);
@@ -104,6 +115,7 @@ impl Leases {
         let mut inside = lock(&self.inside);
         let Some(holder) = inside.table.lease(lease_id).map(|lease| lease.holder.clone()) else { return };
         end(&mut inside);
+        self.changed.notify_one();
         data["act"] = "released".into();
         data["lease_id"] = lease_id.into();
         data["holder"] = holder.name().into();
@@ -115,12 +127,14 @@ impl Leases {
     /// Nobody gets it until it is healed.
     pub(crate) fn quarantine(&self, gpu: u32, why: &str) {
         lock(&self.inside).table.quarantine(gpu, why);
+        self.changed.notify_one();
     }
 
     /// It is given out again.
     pub(crate) fn heal(&self, gpu: u32) {
         let mut inside = lock(&self.inside);
         if inside.table.heal(gpu) {
+            self.changed.notify_one();
             self.pump(&mut inside);
         }
     }
@@ -134,7 +148,7 @@ impl Leases {
 }
 
 /// The worker that runs on a lease.
-fn worker(lease: &Lease) -> Option<&str> {
+pub(super) fn worker(lease: &Lease) -> Option<&str> {
     match &lease.holder {
         Holder::Worker(name) => Some(name),
         Holder::External(_) => lease.used_by(),
