@@ -18,6 +18,7 @@ mod error;
 mod foreign;
 mod holder;
 mod need;
+mod on_lease;
 mod queue;
 mod release;
 mod score;

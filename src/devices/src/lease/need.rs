@@ -62,7 +62,11 @@ pub(super) fn understand(inventory: &Inventory, spec: &DeviceSpec, terms: &Terms
     let need = Need { candidates: fitting.iter().map(|g| g.index).collect(), named: !named.is_empty(), shape, share, bytes };
     match possible(&fitting, shape) {
         true => Ok(Wanted::Gpus(need)),
-        false => Err(LeaseError::NoSuchSet { count, what: in_words(&wish, bytes) + beside_parts(inventory, count), there: inventory.names().join(", ") }),
+        false => Err(LeaseError::NoSuchSet {
+            count,
+            what: in_words(&wish, bytes) + beside_parts(inventory, count),
+            there: inventory.names().join(", "),
+        }),
     }
 }
 
@@ -117,7 +121,11 @@ fn check_named<'a>(inventory: &Inventory, named: &[&'a Gpu], (wish, excluded): (
 }
 
 /// Those on which one holder of the share has as much memory as it needs. Of named ones each must; an unknown size is not enough.
-fn large_enough<'a>(candidates: &[&'a Gpu], (share, bytes): (Share, Option<u64>), named: bool) -> Result<Vec<&'a Gpu>, LeaseError> {
+pub(super) fn large_enough<'a>(
+    candidates: &[&'a Gpu],
+    (share, bytes): (Share, Option<u64>),
+    named: bool,
+) -> Result<Vec<&'a Gpu>, LeaseError> {
     let mut fitting = Vec::new();
     for gpu in candidates {
         let device = || format!("GPU-{}", gpu.index);

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 
 use rbee_hive_devices::{
     Asked, Holder, Inventory, Known, Lease, LeaseError, LeaseRequest, LeaseTable, Observation, Obstacle, Proof, Releasing, Served, Share,
-    Ticket, Topology,
+    Terms as Bounds, Ticket, Topology,
 };
 use rbee_hive_policy::{GpuShare, WorkerId};
 use serde_json::{Value, json};
@@ -107,6 +107,11 @@ impl Leases {
         let data = json!({"act": "used", "lease_id": id, "holder": lease.holder.name(), "devices": lease.devices});
         self.tell(&Holder::Worker(worker.to_string()), data);
         Ok(lease)
+    }
+
+    /// Whether a lease is as large as these terms want it, and no more than they allow.
+    pub(crate) fn suits(&self, lease: &Lease, terms: &Bounds) -> Result<(), LeaseError> {
+        lock(&self.inside).table.suits(&self.inventory, lease, terms)
     }
 
     /// A worker is gone, its cgroup empty. Where nothing measures GPU memory its GPUs are free at once.

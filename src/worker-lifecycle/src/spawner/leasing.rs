@@ -78,14 +78,9 @@ fn on_lease(attached: &Attached, (id, lease_id): (&WorkerId, &str), (device, pol
         return Err(error);
     }
     let lease = attached.leases.use_lease(lease_id, id).map_err(|e| refused(&e))?;
-    let terms = terms(policy);
-    let wrong = match (lease.gpus().next(), terms.demand, terms.share) {
-        (Some(n), GpuDemand::None, _) => Some(LeaseError::NotGranted { device: format!("GPU-{n}") }),
-        (Some(_), _, Some(allowed)) if !lease.share.within(allowed) => Some(LeaseError::ShareNotGranted { asked: lease.share, allowed }),
-        _ => None,
-    };
     // Refused, the start gives the use back.
-    wrong.map_or(Ok(lease), |error| Err(refused(&error)))
+    attached.leases.suits(&lease, &terms(policy)).map_err(|e| refused(&e))?;
+    Ok(lease)
 }
 
 async fn in_line(waiting: Waiting, (busy, params): (&LeaseError, &SpawnParams), line: Line<'_>) -> Result<Option<Lease>> {
