@@ -141,7 +141,10 @@ fn a_restart_gives_no_gpu_out_whose_memory_is_not_back() {
     let leaked = gpu(&hive);
     assert_eq!(leaked["state"], "vram_leaked", "{leaked}");
     assert!(leaked["state_reason"].as_str().expect("a reason").contains("bytes are in use"), "{leaked}");
-    std::thread::sleep(Duration::from_millis(500));
+    for mib in [513u64, 514] {
+        now(&hive, &format!("memory_used = \"{mib}MiB\"\nprocesses = []"));
+        eventually("a new look", SOON, || (gpu(&hive)["memory_used_bytes"] == mib << 20).then_some(()));
+    }
     assert_eq!(gpu(&hive)["state"], "vram_leaked", "what leaked is not taken for idle use");
     now(&hive, IDLE);
     until_state(&hive, "free");
