@@ -60,7 +60,7 @@ impl Release {
     }
 
     pub(super) fn known(&self) -> Known {
-        Known { idle: self.idle, former: self.former.clone(), leaked: self.leaked.clone(), drained: false }
+        Known { idle: self.idle, former: self.former.clone(), leaked: self.leaked.clone(), ..Known::default() }
     }
 
     pub(super) fn restore(&mut self, Known { idle, former, leaked, .. }: Known) {

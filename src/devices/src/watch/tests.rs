@@ -165,6 +165,22 @@ fn an_external_lease_whose_gpu_was_never_seen_idle_is_not_measured() {
 }
 
 #[test]
+fn after_a_fault_that_only_a_reset_mends_good_answers_heal_nothing_before_it() {
+    for (code, reset) in [(48, true), (64, true), (79, true), (95, true), (140, true), (62, false), (119, false)] {
+        let mut watch = Watch::default();
+        let why = |found: &[Finding]| matches!(found, [_, Finding::Drained { why, .. }] if why.contains("device_heal") == reset);
+        assert!(why(&step(&mut watch, faulty(code, None, "a"), &at(0))), "{code}");
+        let three = |watch: &mut Watch| (0..3).flat_map(|n| step(watch, good(), &at(n))).collect::<Vec<_>>();
+        assert_eq!(three(&mut watch).is_empty(), reset, "{code}");
+        let mut again = Watch::default();
+        again.restore(watch.known());
+        assert!(!reset || three(&mut again).is_empty(), "{code}: nor does a restart");
+        again.was_reset(0);
+        assert_eq!(three(&mut again).len(), usize::from(reset), "{code}");
+    }
+}
+
+#[test]
 fn who_looks_anew_goes_on_from_what_was_known() {
     let again = |watch: &Watch| {
         let mut again = Watch::default();
@@ -273,7 +289,7 @@ fn memory_of_a_worker_is_the_sum_of_its_processes_where_all_are_told() {
 fn any_gpu() -> impl Strategy<Value = GpuObservation> {
     let process = (5i32..9, proptest::option::of(0u64..4 * GIB)).prop_map(|(pid, memory_bytes)| GpuProcess { pid, memory_bytes });
     let xid =
-        (proptest::sample::select(vec![13u32, 31, 79, 7777]), 0u8..6).prop_map(|(code, id)| Xid { code, pid: None, id: format!("{id}") });
+        (proptest::sample::select(vec![13u32, 31, 62, 7777]), 0u8..6).prop_map(|(code, id)| Xid { code, pid: None, id: format!("{id}") });
     let silent = proptest::option::weighted(0.2, Just("x".to_owned()));
     let processes = proptest::option::weighted(0.8, proptest::collection::vec(process, 0..4));
     (silent, proptest::option::of(0u64..9 * GIB), processes, proptest::collection::vec(xid, 0..2))

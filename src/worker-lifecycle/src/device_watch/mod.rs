@@ -67,6 +67,7 @@ impl Watcher {
             if let Some(known) = self.leases.known_before() {
                 watch.restore(known);
             }
+            self.leases.were_reset().into_iter().for_each(|gpu| watch.was_reset(gpu));
             let observe = Arc::clone(&options.observe);
             match spawn_blocking(move || observe()).await {
                 Ok(observation) => self.conclude(&mut watch, &observation, (&awaited, began.elapsed())).await,

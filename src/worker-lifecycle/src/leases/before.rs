@@ -7,12 +7,12 @@
 //! ```
 //! Workers do not outlive their hive: whatever they held is awaited. Nobody's GPU is taken for free because its holder is not known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rbee_hive_devices::{Ended, Holder, Inventory, Known, Lease};
+use rbee_hive_devices::{Ended, Gpu, Holder, Inventory, Known, Lease};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -20,7 +20,10 @@ use super::external::{Enders, Terms};
 use super::record::{Kept, OfGpu, Open, State};
 use super::{Inside, Leases, watched};
 use crate::channel::lock;
+use crate::{ErrorKind, LifecycleError};
 
+/// Where names of devices are to be had.
+const LIST: &str = "`rbee-hive devices` lists what there is";
 /// How often a file is looked at that could not be read.
 const READ_AGAIN: Duration = Duration::from_secs(2);
 
@@ -139,6 +142,29 @@ impl Leases {
             inside.known = known;
             self.changed.notify_one();
         }
+    }
+
+    /// Somebody says that a GPU was reset; `name` as in a request.
+    ///
+    /// Errors: `no_such_device`; `not_allowed_now` where nobody looks at the GPUs, so that none is ever out of use.
+    pub(crate) fn was_reset(&self, name: &str) -> Result<(), LifecycleError> {
+        let named =
+            |gpu: &&Gpu| name == format!("GPU-{}", gpu.index) || gpu.uuid.as_ref().is_some_and(|uuid| uuid.eq_ignore_ascii_case(name));
+        let Some(gpu) = self.inventory.gpus.iter().find(named) else {
+            let text = format!("there is no GPU {name:?} here");
+            return Err(LifecycleError { hint: Some(LIST.into()), ..LifecycleError::new(ErrorKind::NoSuchDevice, text) });
+        };
+        if !self.is_watched() {
+            return Err(LifecycleError::new(ErrorKind::NotAllowedNow, "nobody watches the GPUs, and none is out of use"));
+        }
+        lock(&self.inside).were_reset.insert(gpu.index);
+        self.look_soon();
+        Ok(())
+    }
+
+    /// GPUs that were reset since this was asked last.
+    pub(crate) fn were_reset(&self) -> BTreeSet<u32> {
+        std::mem::take(&mut lock(&self.inside).were_reset)
     }
 
     /// Writes every change down, soon after it, as long as there are leases to write.

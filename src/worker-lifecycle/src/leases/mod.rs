@@ -13,7 +13,7 @@ mod record;
 mod waiting;
 mod watched;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
@@ -62,6 +62,8 @@ struct Inside {
     known: BTreeMap<u32, Known>,
     /// What it is to go on from.
     to_watch: Option<BTreeMap<u32, Known>>,
+    /// GPUs that somebody says were reset.
+    were_reset: BTreeSet<u32>,
 }
 
 impl Leases {

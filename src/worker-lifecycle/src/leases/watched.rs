@@ -40,6 +40,11 @@ impl Leases {
         !self.inventory.gpus.is_empty()
     }
 
+    /// Has the next look made at once.
+    pub(super) fn look_soon(&self) {
+        self.watched.begun.notify_one();
+    }
+
     /// Waits until a lease has begun to wait for its memory.
     pub(crate) async fn until_something_is_awaited(&self) {
         self.watched.begun.notified().await;

@@ -61,6 +61,14 @@ impl WorkerSpawner {
         attached.leases.acquire((holder, device), life).await
     }
 
+    /// Somebody says that a GPU was reset, by index or UUID: where a fault has put it out of use that only a reset mends, it is given out
+    /// again as soon as it answers as it should.
+    ///
+    /// Errors: `no_such_device`; `not_allowed_now` where nobody watches the GPUs.
+    pub async fn device_heal(&self, device: &str) -> Result<()> {
+        self.attached()?.leases.was_reset(device)
+    }
+
     /// Gives a lease without a worker back; a worker that runs on it keeps it until it has ended.
     ///
     /// Errors: `not_found`; `not_allowed_now` for a worker's own.
