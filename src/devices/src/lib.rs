@@ -20,8 +20,8 @@ mod xid;
 pub use grant::{Grant, GrantError, Near};
 pub use inventory::{DriverMount, Gpu, Inventory, Mig, NumaNode, NvmlHelperError, Vendor, nvml_helper_main};
 pub use lease::{
-    Asked, GpuDemand, GpuState, Holder, Lease, LeaseError, LeaseRequest, LeaseTable, LeaseView, MAX_EXTERNAL, MAX_WAITING, Obstacle, Proof,
-    Releasing, Served, Share, Terms, Ticket, Why,
+    Asked, Ended, GpuDemand, GpuState, Holder, Lease, LeaseError, LeaseRequest, LeaseTable, LeaseView, MAX_EXTERNAL, MAX_WAITING, Obstacle,
+    OutOfUse, Proof, Releasing, Served, Share, Terms, Ticket, Why,
 };
 pub use node::{DeviceNumbers, NodeError, NodeKind};
 pub use observation::{GpuObservation, GpuProcess, Observation, Xid};
@@ -29,5 +29,5 @@ pub use observer::{KernelLog, LoggedXid, Observer, ObserverCache};
 pub use simulation::SimulationError;
 pub use spec::{DeviceSpec, DeviceWish, GpuName, InvalidDevice, WhenBusy};
 pub use view::{DeviceView, MpsView, Topology};
-pub use watch::{Awaited, Budget, Finding, Patience, Scene, Usage, Watch};
+pub use watch::{Awaited, Budget, Finding, Known, Patience, Scene, Usage, Watch};
 pub use xid::{XidClass, xid};

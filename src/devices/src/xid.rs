@@ -41,6 +41,14 @@ const TABLE: &[Row] = &[
     (140, XidClass::Hardware, "an error of the GPU's memory was not recovered from"),
 ];
 
+/// Faults after which a GPU may answer as if nothing had been, and is not to be trusted before it was reset.
+const NEED_A_RESET: &[u32] = &[48, 64, 79, 95, 140];
+
+/// Whether only a reset mends what the number tells of.
+pub(crate) fn needs_a_reset(code: u32) -> bool {
+    NEED_A_RESET.contains(&code)
+}
+
 /// Class and meaning of a number.
 pub fn xid(code: u32) -> (XidClass, &'static str) {
     let known = TABLE.iter().find(|(known, _, _)| *known == code);
@@ -65,6 +73,7 @@ mod tests {
     #[test]
     fn every_number_stands_once_with_one_clause() {
         assert!(TABLE.windows(2).all(|pair| pair[0].0 < pair[1].0), "by number");
+        assert!(NEED_A_RESET.iter().all(|code| xid(*code).0 == XidClass::Hardware));
         assert!(TABLE.iter().all(|(_, class, text)| !text.is_empty() && !text.ends_with('.') && *class != XidClass::Unknown));
     }
 }

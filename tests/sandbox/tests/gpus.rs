@@ -5,6 +5,7 @@
 use std::fs;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use sandbox_tests::Sandboxed;
 use serde_json::{Value, json};
 use test_support::{Hive, HiveOptions, eventually, require_root};
@@ -148,4 +149,44 @@ fn a_look_that_sees_nothing_is_told_and_what_was_being_released_stays_so() {
     now(&hive, IDLE);
     until_state(&hive, "free");
     assert!(!notes().contains("no GPU can be looked at"));
+}
+
+#[test]
+fn a_restart_gives_no_gpu_out_whose_memory_is_not_back() {
+    require_root!();
+    let mut hive = hive();
+    let worker = spawn(&hive, "w");
+    now(&hive, &uses(&worker["pid"], "512MiB"));
+    eventually("its memory", SOON, || {
+        (hive.call("worker_status", json!({"worker_id": "w"}))["gpu_memory"]["used_bytes"] == 512 << 20).then_some(())
+    });
+    let again = |hive: &mut Hive| {
+        hive.signal(Signal::SIGTERM);
+        hive.wait();
+        hive.start_again();
+    };
+    again(&mut hive);
+    let state = gpu(&hive)["state"].clone();
+    assert!(
+        state == "releasing" || state == "vram_leaked",
+        "{state}: its worker went with the hive, and its driver still lists the process"
+    );
+    let busy = hive.rpc("worker_spawn", json!({"worker_id": "v", "model": "m", "policy": "gpu"})).expect_err("it is not back");
+    assert_eq!(busy.kind(), "device_busy", "{busy}");
+    now(&hive, "memory_used = \"512MiB\"\nprocesses = []");
+    until_state(&hive, "vram_leaked");
+    again(&mut hive);
+    let leaked = gpu(&hive);
+    assert_eq!(leaked["state"], "vram_leaked", "{leaked}");
+    assert!(leaked["state_reason"].as_str().expect("a reason").contains("bytes are in use"), "{leaked}");
+    for mib in [513u64, 514] {
+        now(&hive, &format!("memory_used = \"{mib}MiB\"\nprocesses = []"));
+        eventually("a new look", SOON, || (gpu(&hive)["memory_used_bytes"] == mib << 20).then_some(()));
+    }
+    assert_eq!(gpu(&hive)["state"], "vram_leaked", "what leaked is not taken for idle use");
+    now(&hive, IDLE);
+    until_state(&hive, "free");
+    spawn(&hive, "v");
+    hive.call("worker_stop", json!({"worker_id": "v"}));
+    until_state(&hive, "free");
 }

@@ -10,7 +10,13 @@ fn a_leased_gpu_brings_its_own_nodes_and_the_shared_ones() {
     let grant = inventory().grant(&["GPU-0".into()]).unwrap();
     assert_eq!((grant.exclusive, grant.shared), (vec!["/dev/full".into()], vec!["/dev/null".into()]));
     assert_eq!((grant.env["CUDA_VISIBLE_DEVICES"].as_str(), grant.cpuset), ("GPU-a", None));
-    assert_eq!(inventory().grant(&["GPU-1".into()]).unwrap().env["CUDA_VISIBLE_DEVICES"], "1", "no UUID is known");
+    assert_eq!(
+        inventory().grant(&["GPU-1".into()]).unwrap().env["CUDA_VISIBLE_DEVICES"],
+        "0",
+        "without a UUID its place: nothing else is inside"
+    );
+    let both = inventory().grant(&["GPU-0".into(), "GPU-1".into()]).unwrap();
+    assert_eq!(both.env["CUDA_VISIBLE_DEVICES"], "0,1", "CUDA takes no list of UUIDs and places");
 }
 
 #[test]
@@ -125,6 +131,11 @@ fn parts_of_one_gpu_share_its_node_and_keep_their_capabilities_to_themselves() {
     );
     assert_eq!(second.shared, [PathBuf::from("/dev/null"), PathBuf::from("/dev/full")]);
     assert_eq!((second.env["CUDA_VISIBLE_DEVICES"].as_str(), second.env["CUDA_DEVICE_ORDER"].as_str()), ("MIG-6f0c", "PCI_BUS_ID"));
+    assert_eq!(
+        (second.env["GGML_VK_VISIBLE_DEVICES"].as_str(), third.env["GGML_VK_VISIBLE_DEVICES"].as_str()),
+        ("", ""),
+        "no Vulkan on a part"
+    );
     assert_eq!(third.env["CUDA_VISIBLE_DEVICES"], "MIG-GPU-a/3/0", "by its parent, for want of a UUID");
     host.gpus[0].uuid = None;
     assert_eq!(host.grant(&named(&["GPU-3"])).unwrap().env["CUDA_VISIBLE_DEVICES"], "", "an index would name another GPU");

@@ -108,6 +108,8 @@ pub enum Why {
     Held(Vec<String>),
     /// It is not given out, with the reason.
     Quarantined(String),
+    /// No GPU is given out, with the reason.
+    Sealed(String),
     /// Who waits longer; in words.
     KeptFor(String),
     /// Processes that are no worker's are on it, and it was not asked for by name.
@@ -133,7 +135,7 @@ impl std::fmt::Display for Obstacle {
         let device = &self.device;
         match &self.why {
             Why::Held(by) => write!(f, "{device} is held by {}", by.join(", ")),
-            Why::Quarantined(why) => write!(f, "{device} is not given out: {why}"),
+            Why::Quarantined(why) | Why::Sealed(why) => write!(f, "{device} is not given out: {why}"),
             Why::KeptFor(who) => write!(f, "{device} is kept for {who}, which waits longer"),
             Why::Foreign(pids) => {
                 let pids = pids.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");

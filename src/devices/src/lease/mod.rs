@@ -12,12 +12,14 @@
 //!
 //! Must never know why somebody wants a device, nor when it ends or its memory is back: the owner says so.
 
+mod before;
 mod choose;
 mod error;
 mod foreign;
 mod holder;
 mod leaver;
 mod need;
+mod on_lease;
 mod queue;
 mod release;
 mod score;
@@ -26,6 +28,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use before::{Ended, OutOfUse};
 pub use error::{LeaseError, Obstacle, Why};
 pub use holder::{Holder, Lease, LeaseView};
 pub use queue::{MAX_WAITING, Served, Ticket};

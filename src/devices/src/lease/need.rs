@@ -2,7 +2,7 @@
 //!
 //! What is refused here is refused on an idle machine, too. Must never know who holds a device.
 
-use super::choose::{Candidate, Shape, best};
+use super::choose::{Shape, possible};
 use super::share::{Share, size};
 use super::{GpuDemand, LeaseError, Terms};
 use crate::spec::MAX_COUNT;
@@ -56,18 +56,22 @@ pub(super) fn understand(inventory: &Inventory, spec: &DeviceSpec, terms: &Terms
         return contradiction(format!("a share of {} is less than the {} that are needed", size(has), size(needs)));
     }
     let excluded = wish.exclude.iter().filter_map(|name| find(inventory, name).ok()).map(|g| g.index).collect::<Vec<_>>();
+    let count = if named.is_empty() { wish.count.unwrap_or(terms.count).clamp(1, MAX_COUNT) as usize } else { named.len() };
+    let usable = |g: &&Gpu| !excluded.contains(&g.index) && !g.partitioned && (count == 1 || g.mig.is_none());
     let candidates = match named.is_empty() {
         false => check_named(inventory, &named, (&wish, &excluded))?,
-        true => inventory.gpus.iter().filter(|g| answers(g, &wish) && !excluded.contains(&g.index) && !g.partitioned).collect(),
+        true => inventory.gpus.iter().filter(|g| answers(g, &wish)).filter(usable).collect(),
     };
-    let count = if named.is_empty() { wish.count.unwrap_or(terms.count).clamp(1, MAX_COUNT) as usize } else { named.len() };
     let shape = Shape { count, same_numa: wish.same_numa, linked: wish.linked };
     let fitting = large_enough(&candidates, (share, bytes), !named.is_empty())?;
     let need = Need { candidates: fitting.iter().map(|g| g.index).collect(), named: !named.is_empty(), shape, share, bytes };
-    let all: Vec<Candidate<'_>> = fitting.iter().map(|gpu| Candidate { gpu, free: gpu.memory_bytes }).collect();
-    match best(inventory, &all, shape) {
-        Some(_) => Ok(Wanted::Gpus(need)),
-        None => Err(LeaseError::NoSuchSet { count, what: in_words(&wish, bytes.max(share.bytes())), there: inventory.names().join(", ") }),
+    match possible(&fitting, shape) {
+        true => Ok(Wanted::Gpus(need)),
+        false => Err(LeaseError::NoSuchSet {
+            count,
+            what: in_words(&wish, bytes.max(share.bytes())) + beside_parts(inventory, count),
+            there: inventory.names().join(", "),
+        }),
     }
 }
 
@@ -110,6 +114,10 @@ fn check_named<'a>(inventory: &Inventory, named: &[&'a Gpu], (wish, excluded): (
         if excluded.contains(&gpu.index) {
             return contradiction(format!("{device} is asked for and excluded"));
         }
+        // CUDA shows a process the first MIG part alone, and no whole GPU beside it (NVIDIA's MIG user guide, "CUDA Device Enumeration").
+        if named.len() > 1 && gpu.mig.is_some() {
+            return contradiction(format!("{device} is a MIG part, and several GPUs are asked for: one process can use one part alone"));
+        }
         if !answers(gpu, wish) {
             return contradiction(format!("{device} is asked for, and it is none {}", in_words(wish, None)));
         }
@@ -118,7 +126,11 @@ fn check_named<'a>(inventory: &Inventory, named: &[&'a Gpu], (wish, excluded): (
 }
 
 /// Those on which one holder of the share has as much memory as it needs. Of named ones each must; an unknown size is not enough.
-fn large_enough<'a>(candidates: &[&'a Gpu], (share, bytes): (Share, Option<u64>), named: bool) -> Result<Vec<&'a Gpu>, LeaseError> {
+pub(super) fn large_enough<'a>(
+    candidates: &[&'a Gpu],
+    (share, bytes): (Share, Option<u64>),
+    named: bool,
+) -> Result<Vec<&'a Gpu>, LeaseError> {
     let mut fitting = Vec::new();
     for gpu in candidates {
         let device = || format!("GPU-{}", gpu.index);
@@ -172,6 +184,12 @@ fn matches(pattern: &str, text: &str) -> bool {
         }
     }
     pattern[p..].iter().all(|c| *c == '*')
+}
+
+/// What else a set of several must be, where the host has parts that look as if they would do.
+fn beside_parts(inventory: &Inventory, count: usize) -> &'static str {
+    let parts = count > 1 && inventory.gpus.iter().any(|g| g.mig.is_some());
+    if parts { ", MIG parts left out, of which one process can use one alone" } else { "" }
 }
 
 fn in_words(wish: &DeviceWish, bytes: Option<u64>) -> String {

@@ -1,12 +1,14 @@
 //! Who waits, first come first served.
 //!
 //! A request that waits keeps every GPU that could serve it from those behind it, and from newcomers: one that wants many is not starved by
-//! those that want few. What has no GPU in common with it passes.
+//! those that want few. What has no GPU in common with it passes. While GPUs that it can't do without are out of use, or in a stranger's
+//! hand, it keeps none: nobody knows for how long, and the others' idling would help nobody.
 
-use super::need::{Wanted, understand};
+use super::choose::possible;
+use super::need::{Need, Wanted, understand};
 use super::table::Kept;
 use super::{Holder, Lease, LeaseError, LeaseRequest, LeaseTable};
-use crate::Inventory;
+use crate::{Gpu, Inventory};
 
 /// Most requests that wait.
 pub const MAX_WAITING: usize = 1024;
@@ -28,8 +30,8 @@ pub struct Served {
 pub(super) struct Waiting {
     ticket: Ticket,
     request: LeaseRequest,
-    /// GPUs that could serve it.
-    candidates: Vec<u32>,
+    /// What it waits for; `None` for CPUs, which nobody waits for.
+    need: Option<Need>,
 }
 
 impl Waiting {
@@ -40,13 +42,13 @@ impl Waiting {
 
 impl LeaseTable {
     pub(super) fn enqueue(&mut self, request: LeaseRequest, wanted: Wanted) -> Ticket {
-        let candidates = match wanted {
-            Wanted::Gpus(need) => need.candidates,
-            Wanted::Cpus(_) => vec![],
+        let need = match wanted {
+            Wanted::Gpus(need) => Some(need),
+            Wanted::Cpus(_) => None,
         };
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
-        self.queue.push_back(Waiting { ticket, request, candidates });
+        self.queue.push_back(Waiting { ticket, request, need });
         ticket
     }
 
@@ -55,9 +57,9 @@ impl LeaseTable {
         let mut served = Vec::new();
         let (mut kept, mut at) = (Kept::new(), 0);
         while at < self.queue.len() && (kept.is_empty() || kept.len() < inventory.gpus.len()) {
-            let Some(Waiting { ticket, request, candidates }) = self.queue.get(at).cloned() else { break };
+            let Some(Waiting { ticket, request, need }) = self.queue.get(at).cloned() else { break };
             // Nothing that could serve it is to be had: the rest need not be asked.
-            let hopeless = !candidates.is_empty() && candidates.iter().all(|n| kept.contains_key(n));
+            let hopeless = need.as_ref().is_some_and(|need| need.candidates.iter().all(|n| kept.contains_key(n)));
             let outcome = match hopeless {
                 true => Err(LeaseError::Busy(vec![])),
                 false => understand(inventory, &request.spec, &request.terms)
@@ -65,7 +67,7 @@ impl LeaseTable {
             };
             match outcome {
                 Err(error) if error.is_temporary() => {
-                    keep(&mut kept, &candidates, &request);
+                    self.keep(inventory, &mut kept, (need.as_ref(), &request));
                     at += 1;
                 }
                 outcome => {
@@ -90,17 +92,29 @@ impl LeaseTable {
     }
 
     /// What newcomers can't have.
-    pub(super) fn kept(&self) -> Kept {
+    pub(super) fn kept(&self, inventory: &Inventory) -> Kept {
         let mut kept = Kept::new();
-        for Waiting { candidates, request, .. } in &self.queue {
-            keep(&mut kept, candidates, request);
+        for Waiting { need, request, .. } in &self.queue {
+            self.keep(inventory, &mut kept, (need.as_ref(), request));
         }
         kept
     }
-}
 
-fn keep(kept: &mut Kept, candidates: &[u32], request: &LeaseRequest) {
-    for n in candidates {
-        kept.entry(*n).or_insert_with(|| request.holder.to_string());
+    /// Keeps what could serve a request from those behind it, if enough of that is in use by workers and leases alone.
+    fn keep(&self, inventory: &Inventory, kept: &mut Kept, (need, request): (Option<&Need>, &LeaseRequest)) {
+        let Some(need) = need else { return };
+        let there = need.candidates.iter().filter_map(|n| inventory.gpu(*n));
+        let sound: Vec<&Gpu> = there.filter(|gpu| self.may_come_free(gpu, need)).collect();
+        let enough = if need.named { sound.len() == need.candidates.len() } else { possible(&sound, need.shape) };
+        if enough {
+            for gpu in sound {
+                kept.entry(gpu.index).or_insert_with(|| request.holder.to_string());
+            }
+        }
+    }
+
+    /// Whether nothing but leases stands between a need and a GPU.
+    fn may_come_free(&self, gpu: &Gpu, need: &Need) -> bool {
+        self.sealed.is_none() && !self.conditions.contains_key(&gpu.index) && (need.named || self.stranger(gpu).is_none())
     }
 }

@@ -75,7 +75,7 @@ impl LeaseTable {
         Ok((!used).then(|| self.start_releasing(id.to_owned())))
     }
 
-    fn start_releasing(&mut self, id: String) -> Releasing {
+    pub(super) fn start_releasing(&mut self, id: String) -> Releasing {
         let Some(lease) = self.leases.get_mut(&id) else { return Releasing { lease_id: id, gpus: vec![] } };
         lease.gpus.values_mut().for_each(|hold| *hold = Hold::Releasing);
         let gpus: Vec<u32> = lease.gpus().collect();
@@ -153,6 +153,7 @@ impl LeaseTable {
             Some(Condition { why, leaked: true }) => (GpuState::VramLeaked, Some(why)),
             Some(Condition { why, .. }) => (GpuState::Quarantined, Some(why)),
             None if gpu.partitioned => (GpuState::Partitioned, None),
+            None if self.sealed.is_some() => (GpuState::Quarantined, self.sealed.as_deref()),
             None if releasing => (GpuState::Releasing, None),
             None if exclusive => (GpuState::Leased, None),
             None if any => (GpuState::Shared, None),

@@ -26,6 +26,8 @@ pub struct LeaseTable {
     pub(super) last_proof: BTreeMap<u32, Proof>,
     /// Processes that are no worker's.
     pub(super) foreign: BTreeMap<u32, BTreeSet<i32>>,
+    /// Why no GPU at all is given out.
+    pub(super) sealed: Option<String>,
     pub(super) given: u64,
     pub(super) next_ticket: u64,
 }
@@ -57,7 +59,7 @@ impl LeaseTable {
             return Err(LeaseError::TooMany(MAX_EXTERNAL));
         }
         let wanted = understand(inventory, &request.spec, &request.terms)?;
-        let kept = self.kept();
+        let kept = self.kept(inventory);
         match self.take(inventory, &request.holder, (&wanted, &kept)) {
             Ok(lease) => Ok(Asked::Granted(lease)),
             Err(busy) if busy.is_temporary() && Self::may_wait(&request) => {
@@ -73,7 +75,7 @@ impl LeaseTable {
     /// As [`LeaseTable::ask`], without waiting.
     pub fn acquire(&mut self, inventory: &Inventory, request: &LeaseRequest) -> Result<Lease, LeaseError> {
         let wanted = understand(inventory, &request.spec, &request.terms)?;
-        let kept = self.kept();
+        let kept = self.kept(inventory);
         self.take(inventory, &request.holder, (&wanted, &kept))
     }
 
@@ -112,6 +114,11 @@ impl LeaseTable {
         views.into_iter().map(Lease::view).collect()
     }
 
+    /// Every lease, in no order that means anything.
+    pub fn all(&self) -> impl Iterator<Item = &Lease> {
+        self.leases.values()
+    }
+
     /// One lease.
     pub fn lease(&self, id: &str) -> Option<&Lease> {
         self.leases.get(id)
@@ -126,36 +133,6 @@ impl LeaseTable {
     pub fn holder(&self, gpu: u32) -> Option<String> {
         let names: Vec<&str> = self.on(gpu).map(|l| l.holder.name()).collect();
         (!names.is_empty()).then(|| names.join(","))
-    }
-
-    /// The highest number that a lease has had.
-    pub fn given(&self) -> u64 {
-        self.given
-    }
-
-    /// Numbers go on after this one: those of before a restart never come again.
-    pub fn continue_after(&mut self, given: u64) {
-        self.given = self.given.max(given);
-    }
-
-    /// Puts an external lease back that was held before a restart.
-    ///
-    /// Errors: a GPU that is not there, or not to be had any more.
-    pub fn restore(
-        &mut self,
-        inventory: &Inventory,
-        (id, name): (&str, &str),
-        (gpus, share): (&[u32], Share),
-    ) -> Result<Lease, LeaseError> {
-        let missing = |n: &u32| LeaseError::NoSuchDevice { name: format!("GPU-{n}"), there: inventory.names().join(", ") };
-        let there = gpus.iter().map(|n| inventory.gpu(*n).filter(|g| !g.partitioned).ok_or_else(|| missing(n)));
-        let there = there.collect::<Result<Vec<&Gpu>, _>>()?;
-        let busy: Vec<Obstacle> = there.iter().filter_map(|g| self.obstacle(g, (share, None), &Kept::new())).collect();
-        if !busy.is_empty() {
-            return Err(LeaseError::Busy(busy));
-        }
-        self.continue_after(number(id));
-        Ok(self.put(id.to_owned(), &Holder::External(name.to_owned()), (gpus, share)))
     }
 
     /// Bytes of a GPU's memory in use, by whomever; `None` where nobody can tell.
@@ -208,11 +185,12 @@ impl LeaseTable {
     }
 
     /// What stands between a share and a GPU.
-    fn obstacle(&self, gpu: &Gpu, (share, bytes): (Share, Option<u64>), kept: &Kept) -> Option<Obstacle> {
+    pub(super) fn obstacle(&self, gpu: &Gpu, (share, bytes): (Share, Option<u64>), kept: &Kept) -> Option<Obstacle> {
         let held: Vec<&Lease> = self.on(gpu.index).collect();
         let shares: Vec<Share> = held.iter().map(|l| l.share).collect();
         let needed = bytes.max(if let Share::Memory(part) = share { Some(part) } else { None });
         let why = match (self.conditions.get(&gpu.index), kept.get(&gpu.index)) {
+            _ if self.sealed.is_some() => self.sealed.clone().map(Why::Sealed),
             (Some(condition), _) => Some(Why::Quarantined(condition.why.clone())),
             _ if !share.fits(&shares, gpu.memory_bytes) => Some(Why::Held(held.iter().map(|l| l.in_words()).collect())),
             (None, Some(who)) => Some(Why::KeptFor(who.clone())),
@@ -224,7 +202,7 @@ impl LeaseTable {
         why.map(|why| Obstacle { device: format!("GPU-{}", gpu.index), why })
     }
 
-    fn put(&mut self, id: String, holder: &Holder, (gpus, share): (&[u32], Share)) -> Lease {
+    pub(super) fn put(&mut self, id: String, holder: &Holder, (gpus, share): (&[u32], Share)) -> Lease {
         let lease = Lease {
             id: id.clone(),
             holder: holder.clone(),

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //!  whole ──silent, or a hardware fault──► drained ──good answers in a row──► whole
+//!                                            └─ after a fault that only a reset mends: none counts before somebody says it was reset
 //! ```
+//! A fault of no known number drains nothing: most of those that NVIDIA's list has beside ours are a program's, or for information.
 
 use std::collections::VecDeque;
 
 use super::{Finding, Look};
-use crate::xid::{XidClass, xid};
+use crate::xid::{XidClass, needs_a_reset, xid};
 
 /// Answers in a row without a new fault that make it whole again.
 const GOOD_ANSWERS: u32 = 3;
@@ -18,6 +20,7 @@ const REMEMBERED: usize = 64;
 pub(super) struct Health {
     /// Good answers since it was drained; `None` while it is whole.
     drained: Option<u32>,
+    needs_reset: bool,
     told: VecDeque<String>,
 }
 
@@ -35,7 +38,10 @@ impl Health {
             let workers = blamed.map_or_else(|| look.holders().into_iter().collect(), |worker| vec![worker.clone()]);
             found.push(Finding::Fault { gpu: look.gpu, code: fault.code, class, meaning, pid: fault.pid, workers });
             if class == XidClass::Hardware {
-                bad.get_or_insert_with(|| format!("Xid {}: {meaning}", fault.code));
+                let reset = needs_a_reset(fault.code);
+                self.needs_reset |= reset;
+                let remedy = if reset { ": reset it, and say so with device_heal" } else { "" };
+                bad.get_or_insert_with(|| format!("Xid {}: {meaning}{remedy}", fault.code));
             }
         }
         match (bad, self.drained) {
@@ -44,10 +50,27 @@ impl Health {
                 found.push(Finding::Drained { gpu: look.gpu, why });
             }
             (Some(_), Some(_)) => self.drained = Some(0),
+            (None, Some(_)) if self.needs_reset => {}
             (None, Some(good)) if good + 1 >= GOOD_ANSWERS => self.drained = None,
             (None, Some(good)) => self.drained = Some(good + 1),
             (None, None) => {}
         }
+    }
+
+    /// Out of use since before a restart: good answers are counted anew.
+    pub(super) fn restore(&mut self, (drained, needs_reset): (bool, bool)) {
+        if drained {
+            (self.drained, self.needs_reset) = (Some(0), needs_reset);
+        }
+    }
+
+    pub(super) fn needs_reset(&self) -> bool {
+        self.needs_reset
+    }
+
+    /// It was reset: good answers count again.
+    pub(super) fn was_reset(&mut self) {
+        self.needs_reset = false;
     }
 
     pub(super) fn is_drained(&self) -> bool {

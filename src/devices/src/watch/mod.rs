@@ -11,6 +11,7 @@
 mod budget;
 mod foreign;
 mod health;
+mod known;
 mod release;
 mod usage;
 
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub use budget::Budget;
+pub use known::Known;
 pub use usage::Usage;
 
 use crate::{GpuObservation, Observation, Proof, XidClass};

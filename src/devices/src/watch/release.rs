@@ -4,13 +4,14 @@
 //!  awaited ──nothing is left──► back
 //!     └──deadline──► leaked ──nothing is left──► (whole again)
 //! ```
-//! What a GPU has in use while nobody holds it is remembered: back is what comes down to that. Where that is not known, or others hold the
-//! GPU too, back is when the driver lists none of the holder's processes any more.
+//! What a GPU has in use while nobody holds it, and none of anybody's processes is on it, is remembered: back is what comes down to that.
+//! Where that is not known, or others hold the GPU too, back is when the driver lists none of the holder's processes any more. Whose
+//! processes those of a holder are that is no worker is not known: of him that is no measurement.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Finding, Look};
+use super::{Finding, Known, Look};
 use crate::{GpuProcess, Proof};
 
 /// What a driver's own use may differ by from one idle moment to another.
@@ -58,17 +59,29 @@ impl Release {
         !self.leaked.is_empty()
     }
 
+    pub(super) fn known(&self) -> Known {
+        Known { idle: self.idle, former: self.former.clone(), leaked: self.leaked.clone(), ..Known::default() }
+    }
+
+    pub(super) fn restore(&mut self, Known { idle, former, leaked, .. }: Known) {
+        (self.idle, self.former, self.leaked) = (idle, former, leaked);
+    }
+
     fn remember(&mut self, look: Look<'_>, holders: &BTreeSet<String>) {
         if look.seen.silent.is_some() {
             return;
         }
         let nothing_missing = self.leaked.is_empty() && look.scene.awaited.get(&look.gpu).is_none_or(BTreeMap::is_empty);
+        // Memory that a process of an external holder's has left behind is in use, too, and no process's.
+        let nobodys_else = nothing_missing && !look.scene.lent.contains(&look.gpu);
         let processes = look.seen.processes.as_deref().unwrap_or_default();
-        match look.seen.memory_used_bytes {
-            Some(used) if nothing_missing && holders.is_empty() && processes.is_empty() => self.idle = Some(used),
+        match (look.seen.memory_used_bytes, &look.seen.processes) {
+            (Some(used), Some(listed)) if nobodys_else && holders.is_empty() && listed.is_empty() => self.idle = Some(used),
+            // Where no process is listed somebody may be there at any time: the least that was ever in use is the driver's own.
+            (Some(used), None) if nobodys_else && holders.is_empty() => self.idle = Some(self.idle.map_or(used, |idle| idle.min(used))),
             // Somebody was faster than the first look: what is no process's is the driver's own.
-            Some(used) if nothing_missing && self.idle.is_none() && look.seen.processes.is_some() => {
-                self.idle = sum(processes.iter()).map(|theirs| used.saturating_sub(theirs));
+            (Some(used), Some(listed)) if nobodys_else && self.idle.is_none() => {
+                self.idle = sum(listed.iter()).map(|theirs| used.saturating_sub(theirs));
             }
             _ => {}
         }
@@ -103,8 +116,8 @@ impl Release {
                 }
                 Ok(Proof::Measured)
             }
-            // That it is listed no more is seen, if processes are listed at all.
-            _ if look.seen.processes.is_some() => Ok(Proof::Measured),
+            // That a worker is listed no more is seen, if processes are listed at all.
+            _ if worker.is_some() && look.seen.processes.is_some() => Ok(Proof::Measured),
             _ => Ok(Proof::NotMeasured),
         }
     }

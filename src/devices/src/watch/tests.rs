@@ -135,6 +135,85 @@ fn what_is_not_back_in_time_has_leaked_and_may_still_come_back() {
     assert_eq!(step(&mut watch, good(), &at(60)), [Finding::Healed { gpu: 0 }]);
 }
 
+/// Somebody has a lease of GPU 0 who is no worker.
+fn lent(secs: u64) -> Scene {
+    Scene { lent: [0].into(), ..at(secs) }
+}
+
+/// His lease `l` was given back.
+fn returned(secs: u64, since: u64) -> Scene {
+    let awaited = Awaited { worker: None, since: Duration::from_secs(since) };
+    Scene { awaited: [(0, [("l".to_owned(), awaited)].into())].into(), ..at(secs) }
+}
+
+#[test]
+fn what_an_external_holder_leaves_behind_is_not_the_drivers_own() {
+    let mut watch = Watch::default();
+    step(&mut watch, good(), &at(0));
+    step(&mut watch, with(5 * GIB, &[(99, Some(5 * GIB))]), &lent(1));
+    step(&mut watch, with(5 * GIB, &[]), &lent(2));
+    assert_eq!(step(&mut watch, with(5 * GIB, &[]), &returned(4, 3)), []);
+    assert!(matches!(&step(&mut watch, with(5 * GIB, &[]), &returned(40, 3))[..], [Finding::Leaked { .. }]));
+}
+
+#[test]
+fn an_external_lease_whose_gpu_was_never_seen_idle_is_not_measured() {
+    let mut watch = Watch::default();
+    step(&mut watch, with(5 * GIB, &[]), &lent(1));
+    let back = step(&mut watch, with(5 * GIB, &[]), &returned(4, 3));
+    assert!(matches!(&back[..], [Finding::Back { proof: Proof::NotMeasured, .. }]), "{back:?}");
+}
+
+#[test]
+fn after_a_fault_that_only_a_reset_mends_good_answers_heal_nothing_before_it() {
+    for (code, reset) in [(48, true), (64, true), (79, true), (95, true), (140, true), (62, false), (119, false)] {
+        let mut watch = Watch::default();
+        let why = |found: &[Finding]| matches!(found, [_, Finding::Drained { why, .. }] if why.contains("device_heal") == reset);
+        assert!(why(&step(&mut watch, faulty(code, None, "a"), &at(0))), "{code}");
+        let three = |watch: &mut Watch| (0..3).flat_map(|n| step(watch, good(), &at(n))).collect::<Vec<_>>();
+        assert_eq!(three(&mut watch).is_empty(), reset, "{code}");
+        let mut again = Watch::default();
+        again.restore(watch.known());
+        assert!(!reset || three(&mut again).is_empty(), "{code}: nor does a restart");
+        again.was_reset(0);
+        assert_eq!(three(&mut again).len(), usize::from(reset), "{code}");
+    }
+}
+
+#[test]
+fn who_looks_anew_goes_on_from_what_was_known() {
+    let again = |watch: &Watch| {
+        let mut again = Watch::default();
+        again.restore(serde_json::from_value(serde_json::to_value(watch.known()).unwrap()).unwrap());
+        again
+    };
+    let mut watch = Watch::default();
+    step(&mut watch, good(), &at(0));
+    step(&mut watch, with(8 * GIB, &[(7, Some(8 * GIB))]), &held(1));
+    let mut watch = again(&watch);
+    assert_eq!(step(&mut watch, with(8 * GIB, &[(7, Some(8 * GIB))]), &releasing(1, 0)), [], "its process of before is still listed");
+    assert_eq!(step(&mut watch, with(8 * GIB, &[]), &releasing(2, 0)), [], "and that is not the idle use");
+    assert!(matches!(&step(&mut watch, with(8 * GIB, &[]), &releasing(30, 0))[..], [Finding::Leaked { .. }]));
+    let mut watch = again(&watch);
+    assert_eq!(step(&mut watch, with(8 * GIB, &[]), &at(1)), [], "it has leaked still");
+    assert_eq!(step(&mut watch, good(), &at(2)), [Finding::Healed { gpu: 0 }]);
+    step(&mut watch, silent(), &at(3));
+    let mut watch = again(&watch);
+    let healed: Vec<Finding> = (0..3).flat_map(|n| step(&mut watch, good(), &at(n))).collect();
+    assert_eq!(healed, [Finding::Healed { gpu: 0 }], "out of use until it answers, as before");
+}
+
+#[test]
+fn where_no_process_is_listed_the_least_that_was_in_use_is_the_drivers_own() {
+    let mut watch = Watch::default();
+    let unlisted = |used| GpuObservation { processes: None, memory_used_bytes: Some(used), ..good() };
+    step(&mut watch, unlisted(0), &at(0));
+    step(&mut watch, unlisted(5 * GIB), &at(1));
+    step(&mut watch, unlisted(6 * GIB), &held(2));
+    assert_eq!(step(&mut watch, unlisted(5 * GIB), &releasing(4, 3)), [], "it may be the worker's");
+    assert!(matches!(&step(&mut watch, unlisted(0), &releasing(5, 3))[..], [Finding::Back { proof: Proof::Measured, .. }]));
+}
+
 #[test]
 fn where_nothing_is_told_of_memory_an_end_is_taken_for_one_and_said_to_be_not_measured() {
     let mut watch = Watch::default();
@@ -210,7 +289,7 @@ fn memory_of_a_worker_is_the_sum_of_its_processes_where_all_are_told() {
 fn any_gpu() -> impl Strategy<Value = GpuObservation> {
     let process = (5i32..9, proptest::option::of(0u64..4 * GIB)).prop_map(|(pid, memory_bytes)| GpuProcess { pid, memory_bytes });
     let xid =
-        (proptest::sample::select(vec![13u32, 31, 79, 7777]), 0u8..6).prop_map(|(code, id)| Xid { code, pid: None, id: format!("{id}") });
+        (proptest::sample::select(vec![13u32, 31, 62, 7777]), 0u8..6).prop_map(|(code, id)| Xid { code, pid: None, id: format!("{id}") });
     let silent = proptest::option::weighted(0.2, Just("x".to_owned()));
     let processes = proptest::option::weighted(0.8, proptest::collection::vec(process, 0..4));
     (silent, proptest::option::of(0u64..9 * GIB), processes, proptest::collection::vec(xid, 0..2))

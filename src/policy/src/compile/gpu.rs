@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use super::Violation;
 use crate::file::{Affinity, Policy, Setting};
 use crate::plan::{GpuMemoryEnforcer, GpuMemoryPlan};
-use crate::{Ability, Enforce, HostFacts, LimitKey, LimitValue, Limits, MpsPlan, NotInForce, PlannedLimit, RegionLimits, WorkerRequest};
+use crate::{
+    Ability, Enforce, GpuShare, HostFacts, LimitKey, LimitValue, Limits, MpsPlan, NotInForce, PlannedLimit, RegionLimits, SandboxPlan,
+    WorkerRequest,
+};
 
 /// What is limited, and what is not in force.
 type Outcome<'a> = (&'a mut Limits, &'a mut Vec<NotInForce>);
@@ -27,7 +30,7 @@ pub(super) fn compile(
         let note = |why: &String| NotInForce { setting: "devices.affinity".into(), why: why.clone() };
         notes.extend(facts.nowhere_near.iter().map(note));
     }
-    let Some(max) = section.gpu_memory_max else { return Ok(None) };
+    let Some(max) = limit(policy, request.lease.as_ref().map(|lease| lease.share)) else { return Ok(None) };
     let plan = |enforced_by| Ok(Some(GpuMemoryPlan { limit_bytes: max.value, action: section.gpu_memory_action, enforced_by }));
     let no_dmem = match regions(&gpus, facts) {
         Ok(regions) => {
@@ -57,10 +60,26 @@ pub(super) fn compile(
     plan(enforced_by)
 }
 
-/// The policy's limit of GPU memory in the kernel's regions once more, after something else was asked for.
-pub(super) fn hold(policy: &Policy, leased: &[String], facts: &HostFacts, limits: &mut Limits) {
-    let gpus: Vec<&str> = leased.iter().map(String::as_str).filter(|name| name.starts_with("GPU-")).collect();
-    if let (false, Some(max), Ok(regions)) = (gpus.is_empty(), policy.devices.gpu_memory_max, regions(&gpus, facts)) {
+/// The policy's limit, and no more than was leased: what a narrower share leaves is promised to others.
+fn limit(policy: &Policy, share: Option<GpuShare>) -> Option<Setting<u64>> {
+    let leased = match share {
+        Some(GpuShare::Memory(bytes)) => Some(bytes),
+        Some(GpuShare::Exclusive | GpuShare::Ways(_)) | None => None,
+    };
+    match (policy.devices.gpu_memory_max, leased) {
+        (Some(max), Some(bytes)) => Some(Setting { value: max.value.min(bytes), ..max }),
+        // As where the policy itself gives a share of the memory.
+        (None, Some(bytes)) => Some(Setting { value: bytes, enforce: Enforce::IfAvailable }),
+        (max, None) => max,
+    }
+}
+
+/// The limit of GPU memory in the kernel's regions once more, after something else was asked for.
+pub(super) fn hold(policy: &Policy, plan: &SandboxPlan, facts: &HostFacts, limits: &mut Limits) {
+    let gpus: Vec<&str> = plan.leased.iter().map(String::as_str).filter(|name| name.starts_with("GPU-")).collect();
+    // What the worker was started with is what was leased for it.
+    let leased = plan.gpu_memory.as_ref().map(|memory| GpuShare::Memory(memory.limit_bytes));
+    if let (false, Some(max), Ok(regions)) = (gpus.is_empty(), limit(policy, leased), regions(&gpus, facts)) {
         limit_regions(limits, &regions, &max);
     }
 }
@@ -110,18 +129,22 @@ pub(super) fn left_out(setting: &str, enforce: Enforce, why: String, notes: &mut
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::embedded;
     use crate::file::GpuMemoryAction;
-    use crate::{SandboxPlan, embedded};
 
     fn plan(devices: &str, facts: HostFacts) -> Result<SandboxPlan, Violation> {
         on("GPU-0", devices, facts)
     }
 
     fn on(device: &str, devices: &str, facts: HostFacts) -> Result<SandboxPlan, Violation> {
+        leased((device, None), devices, facts)
+    }
+
+    fn leased((device, share): (&str, Option<GpuShare>), devices: &str, facts: HostFacts) -> Result<SandboxPlan, Violation> {
         let text = format!("[worker]\nbinary = \"x\"\n{devices}\n");
         let policy = Policy::parse("t", "t.toml", &text, &|name| embedded::fragment(name).map(str::to_owned)).unwrap();
         let request = serde_json::json!({"worker_id": "w", "policy": "t", "command": {"run": {"argv": ["x"]}}, "devices": [device],
-            "env": {}, "limits": {}, "port": null});
+            "lease": share.map(|share| serde_json::json!({"id": "lease:1", "share": share})), "env": {}, "limits": {}, "port": null});
         let request: WorkerRequest = serde_json::from_value(request).unwrap();
         super::super::compile(&policy, &request, &HostFacts { host_cpus: "0-7".into(), ..facts })
     }
@@ -146,6 +169,38 @@ mod tests {
         assert_eq!(plan.gpu_memory, Some(soft));
         assert!(noted(&plan, "devices.gpu_memory_max").unwrap().contains("watched"));
         assert_eq!(on("CPU-0", &max("required"), HostFacts::default()).unwrap().gpu_memory, None, "a worker on the CPU has none to exceed");
+    }
+
+    #[test]
+    fn a_narrower_lease_is_the_limit_and_no_update_lifts_it() {
+        let limit = |share, devices: &str, facts: HostFacts| {
+            leased(("GPU-0", share), &format!("{LEASED}{devices}\n[request]\nmay_set = [\"limits\"]"), facts).unwrap()
+        };
+        let bytes = |plan: &SandboxPlan| plan.gpu_memory.as_ref().map(|memory| memory.limit_bytes);
+        let two = Some(GpuShare::Memory(2 << 30));
+        let both = "share = { memory = \"5GiB\" }\ngpu_memory_max = { value = \"5GiB\", enforce = \"if_available\" }";
+        assert_eq!(bytes(&limit(two, both, HostFacts::default())), Some(2 << 30));
+        assert_eq!(bytes(&limit(two, "share = { memory = \"5GiB\" }", HostFacts::default())), Some(2 << 30));
+        assert_eq!(bytes(&limit(None, both, HostFacts::default())), Some(5 << 30));
+        let narrow = both.replace("max = { value = \"5GiB\"", "max = { value = \"1GiB\"");
+        assert_eq!(bytes(&limit(two, &narrow, HostFacts::default())), Some(1 << 30), "the policy's is the lower one");
+        assert_eq!(bytes(&limit(two, "", HostFacts::default())), Some(2 << 30), "the lease alone");
+        assert_eq!(bytes(&limit(Some(GpuShare::Ways(2)), "share = { ways = 2 }", HostFacts::default())), None);
+
+        let region = "drm/0000:03:00.0/vram0";
+        let facts = || HostFacts {
+            host_cpus: "0-7".into(),
+            dmem_regions: [region.to_owned()].into(),
+            gpu_pci: [("GPU-0".to_owned(), "0000:03:00.0".to_owned())].into(),
+            ..HostFacts::default()
+        };
+        let held = limit(two, both, facts());
+        let text = LimitValue::Text(format!("{region}=2GiB"));
+        assert_eq!(held.limits[&LimitKey::Dmem].value, text);
+        let policy = format!("[worker]\nbinary = \"x\"\n{LEASED}{both}\n[request]\nmay_set = [\"limits\"]\n");
+        let policy = Policy::parse("t", "t.toml", &policy, &|name| embedded::fragment(name).map(str::to_owned)).unwrap();
+        let after = crate::update(&policy, &held, &[(LimitKey::Dmem, LimitValue::Text("max".into()))].into(), &facts()).unwrap();
+        assert_eq!(after[&LimitKey::Dmem].value, text);
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub fn update(policy: &Policy, plan: &SandboxPlan, asked: &BTreeMap<LimitKey, Li
     }
     if changed.contains_key(&LimitKey::Dmem) {
         // What the policy gives of GPU memory bounds the kernel's regions, whatever is asked for of them.
-        gpu::hold(policy, &plan.leased, facts, &mut changed);
+        gpu::hold(policy, plan, facts, &mut changed);
     }
     all.extend(changed);
     host::check_burst(&all)?;

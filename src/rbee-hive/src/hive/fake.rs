@@ -212,6 +212,10 @@ impl Workers for Arc<FakeWorkers> {
         self.note("release", lease_id);
         Ok(())
     }
+    async fn device_heal(&self, device: &str) -> Outcome<()> {
+        self.note("heal", device);
+        Ok(())
+    }
     fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }

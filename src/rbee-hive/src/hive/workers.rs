@@ -43,6 +43,7 @@ pub(crate) trait Workers: Send + Sync {
     fn leases(&self) -> Vec<ExternalLease>;
     async fn lease_acquire(&self, holder: &str, device: DeviceSpec, life: LeaseLife) -> Outcome<ExternalLease>;
     async fn lease_release(&self, lease_id: &str) -> Outcome<()>;
+    async fn device_heal(&self, device: &str) -> Outcome<()>;
     fn drain(&self);
     fn draining(&self) -> bool;
     async fn shutdown(&self);
@@ -115,6 +116,9 @@ impl Workers for Arc<WorkerSpawner> {
     }
     async fn lease_release(&self, lease_id: &str) -> Outcome<()> {
         WorkerSpawner::lease_release(self, lease_id).await
+    }
+    async fn device_heal(&self, device: &str) -> Outcome<()> {
+        WorkerSpawner::device_heal(self, device).await
     }
     fn drain(&self) {
         WorkerSpawner::drain(self);

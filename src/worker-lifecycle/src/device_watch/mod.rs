@@ -66,6 +66,10 @@ impl Watcher {
         loop {
             // Before the look: what ends while it goes on is not yet seen by it.
             awaited = self.leases.awaited(&awaited, began.elapsed());
+            if let Some(known) = self.leases.known_before() {
+                watch.restore(known);
+            }
+            self.leases.were_reset().into_iter().for_each(|gpu| watch.was_reset(gpu));
             let observe = Arc::clone(&options.observe);
             match spawn_blocking(move || observe()).await {
                 Ok(observation) => self.conclude(&mut watch, &observation, (&awaited, began.elapsed())).await,
@@ -91,6 +95,7 @@ impl Watcher {
         for finding in watch.step(observation, &scene) {
             self.carry_out(finding, &handles);
         }
+        self.leases.keep_known(watch.known());
     }
 
     /// Workers that hold a GPU, of those that live.

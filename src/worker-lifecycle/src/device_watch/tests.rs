@@ -126,6 +126,10 @@ async fn a_fault_is_told_to_the_worker_that_holds_the_gpu() {
     driver.tells(|gpu| gpu.xids = vec![Xid { code: 79, pid: None, id: "2".into() }]);
     until_told(&hive, EventKind::Device, "drained").await;
     driver.tells(|gpu| gpu.xids = vec![]);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(state(&hive)["state"], "quarantined", "that it answers again is no reset");
+    assert_eq!(hive.spawner.device_heal("GPU-9").await.unwrap_err().kind, ErrorKind::NoSuchDevice);
+    hive.spawner.device_heal("GPU-0").await.unwrap();
     until_told(&hive, EventKind::Device, "healed").await;
     assert_eq!(told(&hive, EventKind::Device).await.iter().filter(|(_, data)| data["xid"] == 31).count(), 1, "told once");
     hive.stop("w", 0).await;

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
-use rbee_hive_devices::{DeviceSpec, Holder, Inventory, Lease, LeaseError, LeaseRequest, LeaseView, Share, Terms as Bounds};
+use rbee_hive_devices::{DeviceSpec, Holder, Lease, LeaseError, LeaseRequest, LeaseView, Terms as Bounds};
 use serde::Serialize;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
-use super::record::Kept;
 use super::{Leases, Outcome, refused};
 use crate::channel::lock;
 use crate::{ErrorKind, LifecycleError};
@@ -146,13 +145,8 @@ impl Leases {
         Ok(())
     }
 
-    async fn write_off_thread(self: &Arc<Self>) -> std::io::Result<()> {
-        let leases = Arc::clone(self);
-        tokio::task::spawn_blocking(move || leases.write()).await.unwrap_or_else(|e| Err(std::io::Error::other(e)))
-    }
-
     /// Ends a lease when its time is over.
-    fn expire(self: &Arc<Self>, id: &str, terms: Terms) {
+    pub(super) fn expire(self: &Arc<Self>, id: &str, terms: Terms) {
         if let Some(expires) = terms.expires {
             let left = expires.duration_since(SystemTime::now()).unwrap_or_default();
             self.end_after(id, Box::pin(sleep(left)));
@@ -174,64 +168,6 @@ impl Leases {
             None => ender.abort(),
         }
     }
-
-    /// What was held before a restart and has not run out is held again. Called inside the runtime.
-    pub(super) fn read_back(self: &Arc<Self>) {
-        let Some(record) = &self.record else { return };
-        let (given, kept) = match record.read() {
-            Ok(read) => read,
-            Err(error) => {
-                tracing::error!(%error, "the leases of before the restart can't be read: their GPUs are taken for free");
-                return;
-            }
-        };
-        let mut inside = lock(&self.inside);
-        inside.table.continue_after(given);
-        let mut again = Vec::new();
-        for Kept { lease_id, holder, gpus, share, expires } in kept {
-            if expires.is_some_and(|at| at <= SystemTime::now()) {
-                continue;
-            }
-            let indices: Option<Vec<u32>> = gpus.iter().map(|gpu| find(&self.inventory, gpu)).collect();
-            let Some(indices) = indices else {
-                tracing::warn!(lease = lease_id, "a lease of before the restart is on a GPU that is not there any more: it is gone");
-                continue;
-            };
-            match inside.table.restore(&self.inventory, (&lease_id, &holder), (&indices, share)) {
-                Ok(_) => again.push((lease_id, Terms { expires, bound: false })),
-                Err(error) => tracing::warn!(lease = lease_id, %error, "a lease of before the restart can't be had again"),
-            }
-        }
-        inside.external.extend(again.iter().map(|(id, terms)| (id.clone(), (*terms, Enders::default()))));
-        drop(inside);
-        again.iter().for_each(|(id, terms)| self.expire(id, *terms));
-    }
-
-    /// The file as it is to be after a change.
-    fn write(&self) -> std::io::Result<()> {
-        let Some(record) = &self.record else { return Ok(()) };
-        record.write(|| {
-            let inside = lock(&self.inside);
-            let lasting = inside.external.iter().filter(|(_, (terms, _))| !terms.bound);
-            let kept = lasting.filter_map(|(id, (terms, _))| inside.table.lease(id).map(|lease| self.kept(lease, *terms))).collect();
-            (inside.table.given(), kept)
-        })
-    }
-
-    fn kept(&self, lease: &Lease, terms: Terms) -> Kept {
-        let name = |n: u32| match self.inventory.gpu(n).and_then(|g| g.uuid.clone()) {
-            Some(uuid) => uuid,
-            None => format!("GPU-{n}"),
-        };
-        let share: Share = lease.share;
-        let (lease_id, holder) = (lease.id.clone(), lease.holder.name().to_owned());
-        Kept { lease_id, holder, gpus: lease.gpus().map(name).collect(), share, expires: terms.expires }
-    }
-}
-
-/// By UUID where it has one: an index can be another GPU's after a restart of the machine.
-fn find(inventory: &Inventory, name: &str) -> Option<u32> {
-    inventory.gpus.iter().find(|g| g.uuid.as_ref().map_or_else(|| format!("GPU-{}", g.index), Clone::clone) == name).map(|g| g.index)
 }
 
 fn told(lease: LeaseView, terms: Option<&Terms>) -> ExternalLease {

@@ -2,27 +2,28 @@
 //!
 //! ```text
 //!  worker start ─┐                                     ┌─► events (queued, acquired, released)
-//!  lease_acquire ┼─► Leases ── LeaseTable (pure) ──────┼─► hive/leases.json (external leases, whole)
+//!  lease_acquire ┼─► Leases ── LeaseTable (pure) ──────┼─► hive/leases.json (whole)
 //!  ends, watch ──┘      └─ pump after every change ────┴─► who waits
 //! ```
 //! Must never know: how a client is connected, nor how it is found out that a GPU's memory is back.
 
+mod before;
 mod external;
 mod record;
 mod waiting;
 mod watched;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use rbee_hive_devices::{
-    Asked, Holder, Inventory, Lease, LeaseError, LeaseRequest, LeaseTable, Observation, Obstacle, Proof, Releasing, Served, Share, Ticket,
-    Topology,
+    Asked, Holder, Inventory, Known, Lease, LeaseError, LeaseRequest, LeaseTable, Observation, Obstacle, Proof, Releasing, Served, Share,
+    Terms as Bounds, Ticket, Topology,
 };
 use rbee_hive_policy::{GpuShare, WorkerId};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 pub(crate) use external::waited_in_vain;
 pub use external::{ExternalLease, LeaseLife};
@@ -30,6 +31,7 @@ pub(crate) use waiting::Waiting;
 
 use crate::channel::lock;
 use crate::{About, ErrorKind, EventHub, EventKind, LifecycleError};
+use before::Before;
 use external::{Enders, Terms};
 use record::Record;
 use watched::Watched;
@@ -42,6 +44,8 @@ pub(crate) struct Leases {
     events: Arc<EventHub>,
     record: Option<Record>,
     watched: Watched,
+    /// Something that outlives a restart is otherwise than it was written.
+    changed: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -50,14 +54,27 @@ struct Inside {
     waiting: HashMap<Ticket, oneshot::Sender<Result<Lease, LeaseError>>>,
     /// What is known of external leases beside the table.
     external: HashMap<String, (Terms, Enders)>,
+    /// Whether the file of before could not be read.
+    sealed: bool,
+    /// What was read and nobody has taken over yet.
+    before: Before,
+    /// What the watch over the GPUs knows, as it last said.
+    known: BTreeMap<u32, Known>,
+    /// What it is to go on from.
+    to_watch: Option<BTreeMap<u32, Known>>,
+    /// GPUs that somebody says were reset.
+    were_reset: BTreeSet<u32>,
 }
 
 impl Leases {
     /// Empty, or with the external leases of before a restart, where `directory` has them.
     pub(crate) fn open(inventory: Inventory, events: Arc<EventHub>, directory: Option<Arc<OwnedFd>>) -> Arc<Self> {
         let record = directory.map(Record::new);
-        let leases = Arc::new(Self { inventory, inside: Mutex::default(), events, record, watched: Watched::default() });
-        leases.read_back();
+        let leases =
+            Arc::new(Self { inventory, inside: Mutex::default(), events, record, watched: Watched::default(), changed: Arc::default() });
+        if let Err(error) = leases.read_back() {
+            leases.seal_until_it_is_read(&error);
+        }
         leases
     }
 
@@ -99,15 +116,22 @@ impl Leases {
     /// Lets a worker run on somebody's lease.
     pub(crate) fn use_lease(&self, id: &str, worker: &WorkerId) -> Result<Lease, LeaseError> {
         let lease = lock(&self.inside).table.use_lease(id, worker.as_str())?;
+        self.changed.notify_one();
         let data = json!({"act": "used", "lease_id": id, "holder": lease.holder.name(), "devices": lease.devices});
         self.tell(&Holder::Worker(worker.to_string()), data);
         Ok(lease)
+    }
+
+    /// Whether a lease is as large as these terms want it, and no more than they allow.
+    pub(crate) fn suits(&self, lease: &Lease, terms: &Bounds) -> Result<(), LeaseError> {
+        lock(&self.inside).table.suits(&self.inventory, lease, terms)
     }
 
     /// A worker is gone, its cgroup empty. Where nothing measures GPU memory its GPUs are free at once.
     pub(crate) fn release_worker(&self, worker: &WorkerId) {
         let mut inside = lock(&self.inside);
         if let Some(releasing) = inside.table.begin_release(worker.as_str()) {
+            self.changed.notify_one();
             self.wait_for_memory(&mut inside, &releasing);
         }
     }
@@ -126,6 +150,7 @@ impl Leases {
         for gpu in gpus {
             inside.table.finish_release(lease_id, *gpu, Proof::NotMeasured);
         }
+        self.changed.notify_one();
         if let Some((holder, devices)) = holder {
             let data = json!({"act": "released", "lease_id": lease_id, "holder": holder.name(), "devices": devices,
                 "memory": Proof::NotMeasured});
@@ -172,6 +197,7 @@ impl Leases {
     }
 
     fn tell_granted(&self, lease: &Lease) {
+        self.changed.notify_one();
         let data = json!({"act": "acquired", "lease_id": lease.id, "holder": lease.holder.name(), "devices": lease.devices,
             "share": lease.gpus().next().map(|_| lease.share)});
         self.tell(&lease.holder, data);
@@ -235,11 +261,23 @@ pub(crate) fn refused(error: &LeaseError) -> LifecycleError {
 
 fn busy_hint(obstacles: &[Obstacle]) -> &'static str {
     use rbee_hive_devices::Why;
+    if obstacles.iter().any(|o| matches!(o.why, Why::Sealed(_))) {
+        return "make the file readable, or remove it when nobody uses the GPUs: it is looked at every few seconds";
+    }
     match obstacles.iter().find(|o| matches!(o.why, Why::Quarantined(_))) {
         Some(_) if obstacles.len() == 1 => "it is given out again when it answers as it should; choose another one meanwhile",
         _ => "stop a holder, or wait in line with when_busy \"queue\"",
     }
 }
 
+impl Drop for Leases {
+    /// Who writes changes down sees that there are none any more.
+    fn drop(&mut self) {
+        self.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod before_tests;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbee_hive_devices::{DeviceSpec, Terms as Bounds};
+use rbee_hive_devices::DeviceSpec;
 
 use super::*;
 use crate::LifecycleError;
@@ -128,4 +128,12 @@ async fn what_happens_to_leases_is_told() {
     assert_eq!(acts, [("acquired", Some("w")), ("queued", None), ("released", Some("w")), ("acquired", None)]);
     assert_eq!((&told[2].data["lease_id"], &told[2].data["memory"]), (&json!(lease.id), &json!("not_measured")));
     assert!(told[1].data["why"].as_str().unwrap().contains("held by worker w"), "{:?}", told[1].data);
+}
+
+#[tokio::test]
+async fn who_has_a_part_is_expected_on_the_whole_gpu() {
+    let text = "[[gpu]]\nindex = 0\nvendor = \"nvidia\"\n[[gpu.mig]]\ngpu_instance = 1\ncompute_instance = 0\n[[gpu]]\nindex = 1\nvendor = \"nvidia\"\n";
+    let leases = Leases::open(Inventory::from_simulation(text, "d.toml").unwrap(), Arc::default(), None);
+    take(&leases, json!(2), None).await.unwrap();
+    assert_eq!(leases.held().1, [0, 2].into());
 }

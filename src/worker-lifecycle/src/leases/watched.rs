@@ -1,6 +1,7 @@
 //! The part of the leases that the watch over the GPUs moves: memory that is back, devices out of use and in use again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -20,13 +21,28 @@ pub(super) struct Watched {
 
 impl Leases {
     /// From now on GPUs stay held until the watch has seen their memory to be back.
-    pub(crate) fn watch(&self) {
+    ///
+    /// Called inside the runtime.
+    pub(crate) fn watch(self: &Arc<Self>) {
         self.watched.is.store(true, Ordering::SeqCst);
+        self.settle(&mut lock(&self.inside));
+        if self.record.is_some() {
+            self.write_changes();
+        }
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched.is.load(Ordering::SeqCst)
     }
 
     /// Whether there is anything to look at.
     pub(crate) fn have_gpus(&self) -> bool {
         !self.inventory.gpus.is_empty()
+    }
+
+    /// Has the next look made at once.
+    pub(super) fn look_soon(&self) {
+        self.watched.begun.notify_one();
     }
 
     /// Waits until a lease has begun to wait for its memory.
@@ -36,7 +52,7 @@ impl Leases {
 
     /// A holder has gone. Who watches the GPUs ends its lease; where nobody does, it ends at once.
     pub(super) fn wait_for_memory(&self, inside: &mut Inside, releasing: &Releasing) {
-        if self.watched.is.load(Ordering::SeqCst) && !releasing.gpus.is_empty() {
+        if self.is_watched() && !releasing.gpus.is_empty() {
             self.watched.begun.notify_one();
         } else {
             self.end(inside, releasing);
@@ -65,12 +81,13 @@ impl Leases {
         let inside = lock(&self.inside);
         let awaited: BTreeSet<(String, u32)> = inside.table.awaited().into_iter().collect();
         let (mut holders, mut lent): (BTreeMap<u32, BTreeSet<String>>, BTreeSet<u32>) = Default::default();
-        for gpu in self.inventory.gpus.iter().map(|gpu| gpu.index) {
+        for (gpu, part) in self.inventory.gpus.iter().map(|gpu| (gpu.index, &gpu.mig)) {
             for lease in inside.table.on(gpu) {
                 match worker(lease) {
                     _ if awaited.contains(&(lease.id.clone(), gpu)) => {}
                     Some(name) => drop(holders.entry(gpu).or_default().insert(name.to_owned())),
-                    None => drop(lent.insert(gpu)),
+                    // A driver lists who is on a part on the whole GPU, too.
+                    None => lent.extend([Some(gpu), part.as_ref().map(|part| part.parent)].into_iter().flatten()),
                 }
             }
         }
@@ -103,6 +120,7 @@ impl Leases {
         let mut inside = lock(&self.inside);
         let Some(holder) = inside.table.lease(lease_id).map(|lease| lease.holder.clone()) else { return };
         end(&mut inside);
+        self.changed.notify_one();
         data["act"] = "released".into();
         data["lease_id"] = lease_id.into();
         data["holder"] = holder.name().into();
@@ -114,12 +132,14 @@ impl Leases {
     /// Nobody gets it until it is healed.
     pub(crate) fn quarantine(&self, gpu: u32, why: &str) {
         lock(&self.inside).table.quarantine(gpu, why);
+        self.changed.notify_one();
     }
 
     /// It is given out again.
     pub(crate) fn heal(&self, gpu: u32) {
         let mut inside = lock(&self.inside);
         if inside.table.heal(gpu) {
+            self.changed.notify_one();
             self.pump(&mut inside);
         }
     }
@@ -133,7 +153,7 @@ impl Leases {
 }
 
 /// The worker that runs on a lease.
-fn worker(lease: &Lease) -> Option<&str> {
+pub(super) fn worker(lease: &Lease) -> Option<&str> {
     match &lease.holder {
         Holder::Worker(name) => Some(name),
         Holder::External(_) => lease.used_by(),

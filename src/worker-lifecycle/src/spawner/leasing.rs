@@ -29,7 +29,12 @@ impl WorkerSpawner {
         line: Line<'_>,
     ) -> Result<Option<Lease>> {
         if let Some(lease_id) = &params.lease_id {
-            return on_lease(|| attached.leases.use_lease(lease_id, id), (&params.device, policy)).map(Some);
+            // Refused, the start gives the use back.
+            let using = || {
+                let lease = attached.leases.use_lease(lease_id, id)?;
+                attached.leases.suits(&lease, &terms(policy)).map(|()| lease)
+            };
+            return on_lease(using, &params.device).map(Some);
         }
         match attached.leases.ask(request(id, params, policy)).map_err(|e| refused(&e))? {
             Outcome::Granted(lease) => Ok(Some(lease)),
@@ -54,8 +59,13 @@ impl WorkerSpawner {
     ) -> Result<()> {
         let leases = &attached.leases;
         if let Some(lease_id) = &params.lease_id {
-            let using = || leases.if_gone(leaver, |table, _| table.use_lease(lease_id, id.as_str()));
-            return on_lease(using, (&params.device, policy)).map(drop);
+            let using = || {
+                leases.if_gone(leaver, |table, inventory| {
+                    let lease = table.use_lease(lease_id, id.as_str())?;
+                    table.suits(inventory, &lease, &terms(policy)).map(|()| lease)
+                })
+            };
+            return on_lease(using, &params.device).map(drop);
         }
         leases.if_gone(leaver, |table, inventory| table.ask(inventory, request(id, params, policy))).map(drop).map_err(|e| refused(&e))
     }
@@ -74,6 +84,14 @@ impl WorkerSpawner {
         attached.leases.acquire((holder, device), life).await
     }
 
+    /// Somebody says that a GPU was reset, by index or UUID: where a fault has put it out of use that only a reset mends, it is given out
+    /// again as soon as it answers as it should.
+    ///
+    /// Errors: `no_such_device`; `not_allowed_now` where nobody watches the GPUs.
+    pub async fn device_heal(&self, device: &str) -> Result<()> {
+        self.attached()?.leases.was_reset(device)
+    }
+
     /// Gives a lease without a worker back; a worker that runs on it keeps it until it has ended.
     ///
     /// Errors: `not_found`; `not_allowed_now` for a worker's own.
@@ -87,22 +105,14 @@ fn request(id: &WorkerId, params: &SpawnParams, policy: &Policy) -> LeaseRequest
 }
 
 /// A worker on somebody's lease. The policy must grant as much by itself.
-fn on_lease(using: impl FnOnce() -> std::result::Result<Lease, LeaseError>, (device, policy): (&DeviceSpec, &Policy)) -> Result<Lease> {
+fn on_lease(using: impl FnOnce() -> std::result::Result<Lease, LeaseError>, device: &DeviceSpec) -> Result<Lease> {
     if *device != DeviceSpec::Auto {
         let text = "the request contradicts itself: device and lease_id are both given";
         let mut error = LifecycleError::new(ErrorKind::InvalidParams, text);
         error.hint = Some("leave device out: the lease says which".into());
         return Err(error);
     }
-    let lease = using().map_err(|e| refused(&e))?;
-    let terms = terms(policy);
-    let wrong = match (lease.gpus().next(), terms.demand, terms.share) {
-        (Some(n), GpuDemand::None, _) => Some(LeaseError::NotGranted { device: format!("GPU-{n}") }),
-        (Some(_), _, Some(allowed)) if !lease.share.within(allowed) => Some(LeaseError::ShareNotGranted { asked: lease.share, allowed }),
-        _ => None,
-    };
-    // Refused, the start gives the use back.
-    wrong.map_or(Ok(lease), |error| Err(refused(&error)))
+    using().map_err(|e| refused(&e))
 }
 
 async fn in_line(waiting: Waiting, (busy, params): (&LeaseError, &SpawnParams), line: Line<'_>) -> Result<Option<Lease>> {

@@ -194,6 +194,7 @@ fn text(name: &str) -> Option<&'static str> {
         "gpu" => {
             "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnone = true\n[devices]\ngpus = \"leased\"\n"
         }
+        "large" => "[worker]\nbinary = \"w\"\n[devices]\ngpus = \"leased\"\nvram_min = \"12GiB\"\n[request]\nmay_set = [\"args\"]\n",
         "gpu-limited" => {
             "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnone = true\n[devices]\ngpus = \"leased\"\n\
              gpu_memory_max = { value = \"1GiB\", enforce = \"if_available\" }\n"

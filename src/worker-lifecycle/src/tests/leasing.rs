@@ -98,3 +98,12 @@ async fn a_worker_on_somebodys_lease_leaves_it_with_its_holder() {
     let held = hive.spawner.leases();
     assert_eq!((held.len(), held[0].lease.holder.as_str(), held[0].lease.used_by.as_deref()), (1, "engine", None));
 }
+
+#[tokio::test]
+async fn a_model_that_does_not_fit_on_somebodys_lease_is_refused() {
+    let (hive, lease) = taken().await;
+    let on = SpawnParams { lease_id: Some(lease.clone()), wait: WaitFor::Started, ..params("w", "idle", "large") };
+    let error = hive.spawn_with(on).await.unwrap_err();
+    assert!(error.kind == ErrorKind::NoSuchDevice && error.message.contains("12 GiB are needed"), "{error}");
+    assert_eq!(hive.spawner.leases()[0].lease.used_by, None, "the use is given back");
+}

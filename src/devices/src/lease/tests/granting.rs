@@ -138,6 +138,25 @@ fn a_partitioned_gpu_names_its_parts() {
 }
 
 #[test]
+fn several_mig_parts_are_no_set_that_a_process_could_use() {
+    let mut host = host(&[80, 40, 40]);
+    host.gpus[0].partitioned = true;
+    for n in [1, 2] {
+        host.gpus[n].mig = Some(crate::Mig { parent: 0, gpu_instance: n as u32, compute_instance: 0, profile: None });
+    }
+    let mut table = LeaseTable::default();
+    let error = table.acquire(&host, &free("a", json!({"count": 2}))).unwrap_err();
+    assert!(matches!(error, LeaseError::NoSuchSet { .. }) && error.to_string().contains("MIG parts left out"), "{error}");
+    let two = Terms { count: 2, ..Terms::exclusive(GpuDemand::Leased) };
+    assert!(matches!(table.acquire(&host, &by("a", json!("auto"), two)), Err(LeaseError::NoSuchSet { .. })));
+    let error = table.acquire(&host, &free("a", json!([1, 2]))).unwrap_err();
+    assert!(matches!(error, LeaseError::Contradiction { .. }) && error.to_string().contains("GPU-1 is a MIG part"), "{error}");
+    for (who, n) in [("a", 1), ("b", 2)] {
+        assert_eq!(got(table.acquire(&host, &free(who, json!(n)))).len(), 1, "one by one they are");
+    }
+}
+
+#[test]
 fn how_a_gpu_is_shared_is_the_policys_to_say() {
     let (host, mut table) = (host(&[80]), LeaseTable::default());
     let ways = Terms { share: Some(Share::Ways(2)), ..Terms::unbounded() };

@@ -44,7 +44,8 @@ fn act() -> impl Strategy<Value = Act> {
 struct Model {
     held: Vec<(String, u32, Share)>,
     out: BTreeMap<u32, ()>,
-    waiting: Vec<(Ticket, String, Vec<u32>)>,
+    /// With what could serve it, and how many of that it wants.
+    waiting: Vec<(Ticket, String, Vec<u32>, usize)>,
     releasing: BTreeMap<u8, Releasing>,
 }
 
@@ -54,6 +55,12 @@ impl Model {
             assert!(!self.out.contains_key(&n), "GPU-{n} was not to be given out");
             self.held.push((lease.id.clone(), n, lease.share));
         }
+    }
+
+    /// What a waiting request keeps from others: nothing while too little of it can come free.
+    fn keeps(&self, (_, _, candidates, count): &(Ticket, String, Vec<u32>, usize)) -> Vec<u32> {
+        let sound: Vec<u32> = candidates.iter().filter(|n| !self.out.contains_key(n)).copied().collect();
+        if sound.len() >= *count { sound } else { vec![] }
     }
 
     fn sound(&self) {
@@ -103,15 +110,18 @@ impl Run {
             Ok(Asked::Granted(lease)) => {
                 self.busy.insert(who, ());
                 // Nobody who waits could have used what a newcomer got.
-                for (_, name, candidates) in &self.model.waiting {
-                    assert!(lease.gpus().all(|n| !candidates.contains(&n)), "{lease:?} was kept for {name}");
+                for waiting in &self.model.waiting {
+                    assert!(lease.gpus().all(|n| !self.model.keeps(waiting).contains(&n)), "{lease:?} was kept for {}", waiting.1);
                 }
                 self.model.took(&lease);
             }
             Ok(Asked::Queued { ticket, .. }) => {
                 self.busy.insert(who, ());
-                let candidates = if named.is_empty() { (0..GPUS).collect() } else { named };
-                self.model.waiting.push((ticket, format!("w{who}"), candidates));
+                let (candidates, count) = match named.len() {
+                    0 => ((0..GPUS).collect(), count as usize),
+                    count => (named, count),
+                };
+                self.model.waiting.push((ticket, format!("w{who}"), candidates, count));
                 assert_eq!(self.table.leases().len(), before);
             }
             Err(_) => assert_eq!(self.table.leases().len(), before, "what is refused takes nothing"),
@@ -136,8 +146,8 @@ impl Run {
         for Served { ticket, outcome } in self.table.pump(&self.host) {
             let at = self.model.waiting.iter().position(|w| w.0 == ticket).unwrap();
             let lease = outcome.unwrap();
-            for (_, name, candidates) in &self.model.waiting[..at] {
-                assert!(lease.gpus().all(|n| !candidates.contains(&n)), "{lease:?} overtook {name}");
+            for waiting in &self.model.waiting[..at] {
+                assert!(lease.gpus().all(|n| !self.model.keeps(waiting).contains(&n)), "{lease:?} overtook {}", waiting.1);
             }
             self.model.waiting.remove(at);
             self.model.took(&lease);

@@ -77,6 +77,50 @@ fn a_quarantined_gpu_is_waited_for_and_one_that_vanishes_is_not() {
 }
 
 #[test]
+fn who_waits_for_what_is_out_of_use_keeps_the_rest_from_nobody() {
+    let (eight, mut table) = (host(&[80; 8]), LeaseTable::default());
+    table.quarantine(3, "it does not answer");
+    let all = queued(table.ask(&eight, patient("all", json!({"count": 8}))));
+    assert_eq!(got(table.acquire(&eight, &free("a", json!("auto")))), ["GPU-0"]);
+    assert_eq!(got(table.acquire(&eight, &free("b", json!("GPU-6")))), ["GPU-6"]);
+    let behind = queued(table.ask(&eight, patient("c", json!({"gpus": [6]}))));
+    release(&mut table, "b");
+    assert_eq!(served(&mut table, &eight), [(behind, vec!["GPU-6".to_owned()])], "nor from who stands behind");
+    table.heal(3);
+    assert!(table.acquire(&eight, &free("d", json!(4))).unwrap_err().to_string().contains("kept for worker all"), "now it is its turn");
+    release(&mut table, "a");
+    release(&mut table, "c");
+    assert_eq!(served(&mut table, &eight)[0].0, all);
+}
+
+#[test]
+fn who_waits_for_what_a_stranger_has_keeps_the_rest_from_nobody_unless_it_named_that() {
+    let (two, mut table) = (host(&[80, 80]), LeaseTable::default());
+    table.set_foreign(0, [99].into());
+    let both = queued(table.ask(&two, patient("both", json!({"count": 2}))));
+    assert_eq!(got(table.acquire(&two, &free("a", json!(1)))), ["GPU-1"]);
+    table.cancel(both);
+    queued(table.ask(&two, patient("named", json!({"gpus": [0, 1]}))));
+    assert!(table.acquire(&two, &free("b", json!(0))).is_err(), "GPU-1 will come free, and the stranger does not matter to who names it");
+}
+
+#[test]
+fn links_to_what_is_out_of_use_are_none() {
+    let gpu = |n: u32| format!("[[gpu]]\nindex = {n}\nvendor = \"nvidia\"\nnuma_node = {}\nlinks = {{ {} = \"nvlink\" }}\n", n / 2, n ^ 1);
+    let host = Inventory::from_simulation(&(0..4).map(gpu).collect::<String>(), "d.toml").unwrap();
+    for wish in [json!({"count": 2, "linked": true}), json!({"count": 2, "same_numa": true})] {
+        let mut table = LeaseTable::default();
+        table.quarantine(0, "it does not answer");
+        table.acquire(&host, &free("a", json!(3))).unwrap();
+        queued(table.ask(&host, patient("pair", wish.clone())));
+        let error = table.acquire(&host, &free("b", json!(2))).unwrap_err();
+        assert!(error.to_string().contains("kept for worker pair"), "2 and 3 can become a pair: {error}");
+        table.quarantine(3, "nor does this");
+        assert_eq!(got(table.acquire(&host, &free("b", json!(2)))), ["GPU-2"], "{wish}");
+    }
+}
+
+#[test]
 fn the_line_has_a_bound() {
     let (host, mut table) = (host(&[80]), LeaseTable::default());
     table.acquire(&host, &free("a", json!(0))).unwrap();

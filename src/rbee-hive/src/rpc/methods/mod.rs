@@ -1,5 +1,6 @@
 //! The methods, one a file, and their table: what is not in it does not exist.
 
+mod device_heal;
 mod device_list;
 mod device_topology;
 mod discover;
@@ -59,6 +60,7 @@ pub(crate) const METHODS: &[Method] = &[
     UNSUBSCRIBE,
     device_list::METHOD,
     device_topology::METHOD,
+    device_heal::METHOD,
     lease_list::METHOD,
     lease_acquire::METHOD,
     lease_release::METHOD,

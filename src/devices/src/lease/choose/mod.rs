@@ -3,12 +3,15 @@
 //! One GPU: the smallest room that suffices, then the fewest links torn. Several: one NUMA node, then fast links, then the smallest room.
 //! What is left equal goes by index. Must never know who asks.
 
+mod search;
+
 use std::cmp::Reverse;
 
 use super::score::{link_cost, linked, numa_cost, on_one_node, torn_links};
 use crate::{Gpu, Inventory};
 
-/// Most sets that are all looked at; beyond that each GPU is grown into one set.
+/// Most sets that are all looked at; beyond that each GPU is grown into one set. Machines with 16 GPUs (12,870 sets of 8) and with 56 MIG
+/// parts (27,720 sets of 3) are beyond it.
 const MAX_SETS: u64 = 5_000;
 
 /// A GPU that could be had, with the room on it.
@@ -42,7 +45,8 @@ pub(super) fn best(inventory: &Inventory, candidates: &[Candidate<'_>], shape: S
     if shape.count == 0 || candidates.len() < shape.count {
         return None;
     }
-    let sets = if sets(candidates.len(), shape.count) <= MAX_SETS { all(candidates, shape) } else { grown(inventory, candidates, shape) };
+    let few = sets(candidates.len(), shape.count) <= MAX_SETS;
+    let sets = if few { all(candidates, shape) } else { [grown(inventory, candidates, shape), searched(candidates, shape)].concat() };
     let free: Vec<&Gpu> = candidates.iter().map(|c| c.gpu).collect();
     let cost = |set: &Vec<Candidate<'_>>| {
         let gpus: Vec<&Gpu> = set.iter().map(|c| c.gpu).collect();
@@ -53,6 +57,16 @@ pub(super) fn best(inventory: &Inventory, candidates: &[Candidate<'_>], shape: S
         (near, room, torn_links(&gpus, &free), indices)
     };
     sets.iter().map(cost).min().map(|(_, _, _, indices)| indices)
+}
+
+/// Whether a set of this shape may be among `gpus`; `false` only where it is certain that there is none.
+pub(super) fn possible(gpus: &[&Gpu], shape: Shape) -> bool {
+    match (shape.linked, shape.same_numa) {
+        _ if shape.count == 0 || gpus.len() < shape.count => false,
+        (true, _) => search::any(gpus, shape),
+        (false, true) => shape.count == 1 || gpus.iter().any(|a| gpus.iter().filter(|b| on_one_node(&[a, b])).count() >= shape.count),
+        (false, false) => true,
+    }
 }
 
 /// Binomial coefficient, saturating.
@@ -81,8 +95,19 @@ fn extend<'a>(rest: &[Candidate<'a>], shape: Shape, chosen: &mut Vec<Candidate<'
     }
 }
 
-/// One set from each GPU on, always with the one that costs least. It can miss the best set, and with `linked` one that exists: only on
-/// machines with more GPUs than any has.
+/// Sets of linked GPUs, the first that a search finds; none where they need not be linked, for then those that are grown miss none.
+fn searched<'a>(candidates: &[Candidate<'a>], shape: Shape) -> Vec<Vec<Candidate<'a>>> {
+    let mut found: Vec<Vec<Candidate<'a>>> = Vec::new();
+    if shape.linked {
+        search::walk(&gpus(candidates), shape, &mut |set| {
+            found.push(set.iter().map(|at| candidates[*at]).collect());
+            (found.len() as u64) < MAX_SETS
+        });
+    }
+    found
+}
+
+/// One set from each GPU on, always with the one that costs least. It can miss the best set, and of linked GPUs every set.
 fn grown<'a>(inventory: &Inventory, candidates: &[Candidate<'a>], shape: Shape) -> Vec<Vec<Candidate<'a>>> {
     let mut found = Vec::new();
     for seed in candidates {
@@ -182,6 +207,47 @@ mod tests {
             assert!(!grown.is_empty() && grown.iter().all(|set| set.len() == count && shape.allows(&gpus(set))), "{shape:?}");
         }
         assert!(grown(&host, &list, Shape { linked: true, ..shape(3) }).is_empty());
+    }
+
+    /// 24 GPUs of one node. The lowest sixteen are NVLink pairs, the last four are all linked, and each of these has one of `16..20` besides,
+    /// which leads nowhere and comes first.
+    fn large() -> Inventory {
+        let linked = |n: u32| match n {
+            0..16 => vec![n ^ 1],
+            16..20 => vec![n + 4],
+            _ => (20..24).filter(|other| *other > n).collect(),
+        };
+        let gpu = |n: u32| {
+            let links: Vec<String> = linked(n).iter().map(|other| format!("{other} = \"nvlink\"")).collect();
+            format!("[[gpu]]\nindex = {n}\nvendor = \"nvidia\"\nnuma_node = 0\nlinks = {{ {} }}\n", links.join(", "))
+        };
+        Inventory::from_simulation(&(0..24).map(gpu).collect::<String>(), "d.toml").unwrap()
+    }
+
+    #[test]
+    fn linked_gpus_are_found_among_more_sets_than_are_looked_at() {
+        let host = large();
+        let gpu = |n: u32| host.gpu(n).unwrap();
+        let linked = Shape { linked: true, ..shape(4) };
+        let list: Vec<Candidate<'_>> = host.gpus.iter().map(|gpu| Candidate { gpu, free: Some(80) }).collect();
+        assert!(sets(24, 4) > MAX_SETS && grown(&host, &list, linked).is_empty(), "growing alone misses them");
+        assert_eq!(best(&host, &list, linked), Some(vec![20, 21, 22, 23]));
+        assert!(possible(&host.gpus.iter().collect::<Vec<_>>(), linked));
+        let without: Vec<&Gpu> = host.gpus.iter().filter(|g| g.index != 23).collect();
+        assert!(!possible(&without, linked) && possible(&[gpu(20), gpu(21)], Shape { linked: true, ..shape(2) }));
+    }
+
+    #[test]
+    fn a_search_that_finds_no_end_says_that_there_may_be_one() {
+        // Complete in 30 parts of 2: any set of 31 has two that are not linked, and a search would try 2^30 of them.
+        let gpus: String = (0..60).map(|n| format!("[[gpu]]\nindex = {n}\nvendor = \"nvidia\"\n")).collect();
+        let mut host = Inventory::from_simulation(&gpus, "d.toml").unwrap();
+        for n in 0..60u32 {
+            host.gpus[n as usize].links = (0..60).filter(|m| m / 2 != n / 2).map(|m| (m, "nvlink".to_owned())).collect();
+        }
+        let all: Vec<&Gpu> = host.gpus.iter().collect();
+        assert!(possible(&all, Shape { linked: true, ..shape(31) }), "not found out");
+        assert!(possible(&all, Shape { linked: true, ..shape(30) }));
     }
 
     #[test]
