@@ -93,7 +93,10 @@ fn workers_of_one_group_share_a_daemon_which_ends_with_the_last_of_them() {
     require_root!();
     let hive = hive_with(&mock_binary());
     // The launcher keeps the device program of a list that was asked for once.
-    [0, 1].into_iter().for_each(|gpu| drop(hive.call("worker_delete", json!({"worker_id": spawn(&hive, "w", gpu)["worker_id"]}))));
+    for gpu in [0, 1] {
+        spawn(&hive, "w", gpu);
+        hive.call("worker_delete", json!({"worker_id": "w"}));
+    }
     let before = hive.snapshot();
     let (a, b, c) = (spawn(&hive, "a", 0), spawn(&hive, "b", 0), spawn(&hive, "c", 1));
     let (first, second) = (daemons(&hive, 0), daemons(&hive, 1));
