@@ -7,27 +7,21 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitCode};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rbee_hive_devices::{
-    DeviceSpec, GpuDemand, Holder, Inventory, KernelLog, LeaseRequest, LeaseTable, Observation, Observer, ObserverCache, Terms,
-};
+use rbee_hive_devices::{DeviceSpec, GpuDemand, Holder, Inventory, LeaseRequest, LeaseTable, ObserverCache, Terms};
 use rbee_hive_policy::{Command, LimitKey, LimitValue, WorkerId, WorkerRequest};
 use rbee_hive_sandbox::launcher::{self as sandbox_launcher, HiveChannel, LauncherOptions, Purpose};
 use rbee_hive_sandbox::protocol::{CgroupFacts, HostFeature, Judgement, ToLauncher};
 use rbee_hive_sandbox::run::{RunOptions, RunOutcome, report_not_made, run};
-use rbee_hive_worker_lifecycle::{DeviceWatch, LauncherClient, Observe, SpawnerOptions, WorkerRegistry, WorkerSpawner};
+use rbee_hive_worker_lifecycle::{DeviceWatch, LauncherClient, SpawnerOptions, WorkerRegistry, WorkerSpawner};
 use sha2::{Digest as _, Sha256};
 
 use crate::args::{LauncherArgs, LogFormat, PlaceArgs, RunArgs};
 use crate::config::{self, Config, GpuConfig, PortRange};
-
-/// How long the NVML helper may take before its driver counts as hung.
-const NVML_DEADLINE: Duration = Duration::from_secs(10);
-/// How old what was seen of GPUs may be before a client's question makes a new look.
-const OBSERVED_FOR: Duration = Duration::from_secs(5);
+use crate::gpus::{NVML_DEADLINE, inventory, looking, nvml_helper_command};
 
 /// What the launcher needs to know of the hive.
 #[derive(Clone, Debug)]
@@ -116,16 +110,6 @@ pub(crate) struct SpawnerStart {
     pub(crate) records: OwnedFd,
 }
 
-/// Who looks at the GPUs of `inventory`. Opens the kernel's log, which only root may read on most hosts: before privileges are dropped.
-pub(crate) fn observer(inventory: &Inventory) -> ObserverCache {
-    let observer = Observer::new(inventory.clone(), nvml_helper_command(), NVML_DEADLINE);
-    ObserverCache::new(observer.with_kernel_log(KernelLog::open()), OBSERVED_FOR)
-}
-
-fn nvml_helper_command() -> Vec<OsString> {
-    vec!["/proc/self/exe".into(), "nvml-helper".into()]
-}
-
 /// Makes the spawner over a launcher. Called inside the runtime.
 pub(crate) fn attach_spawner(
     start: SpawnerStart,
@@ -139,33 +123,6 @@ pub(crate) fn attach_spawner(
     let options =
         SpawnerOptions { inventory, narrator, logs: log_dir, max_workers, sample_interval, devices: Some(watch), records: Some(records) };
     Ok(WorkerSpawner::attach(registry, client, options))
-}
-
-/// Looks at the GPUs, and tells the log once when nothing of them can be seen any more, and once when it can again.
-fn looking(observer: Arc<ObserverCache>) -> Observe {
-    let told = Mutex::new(None);
-    Arc::new(move || {
-        let seen = Observation::clone(&observer.look());
-        let (blind, mut told) = (observer.blind(), told.lock().unwrap_or_else(PoisonError::into_inner));
-        match &blind {
-            why if *why == *told => {}
-            Some(why) => tracing::error!(why, "no GPU can be looked at: those that are being released stay so until one can"),
-            None => tracing::info!("the GPUs are looked at again"),
-        }
-        *told = blind;
-        seen
-    })
-}
-
-/// This host's devices, or those of `--devices FILE`.
-pub(crate) fn inventory(simulated: Option<&Path>) -> anyhow::Result<Inventory> {
-    match simulated {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| format!("read the devices {path:?}"))?;
-            Ok(Inventory::from_simulation(&text, &path.display().to_string())?)
-        }
-        None => Ok(Inventory::probe_with_helper(&nvml_helper_command(), NVML_DEADLINE)),
-    }
 }
 
 /// The hidden command `launcher`.
@@ -373,16 +330,8 @@ pub(crate) fn is_file(policy: &str) -> bool {
     policy.contains('/') || policy.contains('.')
 }
 
-/// The hidden command `nvml-helper`.
-pub(crate) fn nvml_helper(question: &[String]) -> ExitCode {
-    match rbee_hive_devices::nvml_helper_main(question, &mut std::io::stdout()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => fail(&anyhow::anyhow!("{why}"), 1),
-    }
-}
-
 #[allow(clippy::print_stderr, reason = "no log is installed in these commands: stderr is their only voice")]
-fn fail(error: &anyhow::Error, status: u8) -> ExitCode {
+pub(crate) fn fail(error: &anyhow::Error, status: u8) -> ExitCode {
     eprintln!("rbee-hive: {error:#}");
     ExitCode::from(status)
 }

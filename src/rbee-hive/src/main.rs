@@ -7,6 +7,7 @@
 mod args;
 mod cli;
 mod config;
+mod gpus;
 mod hive;
 mod http;
 mod jobs;
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
         args::Command::Serve(options) => serve::run(*options),
         args::Command::Run(options) => launch::run_command(*options),
         args::Command::Launcher(options) => launch::launcher(*options),
-        args::Command::NvmlHelper { question } => launch::nvml_helper(&question),
+        args::Command::NvmlHelper { question } => gpus::nvml_helper(&question),
         args::Command::Client(command) => cli::run(command),
     }
 }

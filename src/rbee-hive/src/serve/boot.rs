@@ -51,8 +51,8 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     rbee_hive_sandbox::oom::spare();
     let launcher = launch::start_launcher(&launcher_start(&options, &places, account))?;
     // Before the drop: the file may be root's alone. It forks, which no threaded process may, and nobody is here but us.
-    let inventory = launch::inventory(options.places.devices.as_deref())?;
-    let observer = launch::observer(&inventory);
+    let inventory = crate::gpus::inventory(options.places.devices.as_deref())?;
+    let observer = crate::gpus::observer(&inventory);
 
     let lock = HiveLock::take(&places.state)?;
     let access = socket_access(&options, account)?;

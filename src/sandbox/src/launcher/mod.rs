@@ -18,6 +18,7 @@ mod judge;
 mod ledger;
 mod memory;
 mod mps;
+mod namespaces;
 mod pace;
 mod policies;
 mod resolve;

@@ -7,13 +7,14 @@ use rbee_hive_policy::learn::WatchPlan;
 use rbee_hive_policy::{
     Bind, BindSource, Command, HostFacts, Ids, OnHiveExit, Policy, RootDirectory, SandboxPlan, Violation, WorkerId, WorkerRequest, compile,
 };
-use rbee_hive_sys::clone::{Cloned, Namespaces, clone_process};
+use rbee_hive_sys::clone::{Cloned, clone_process};
 
 use super::Purpose;
 use super::audit::clipped;
 use super::descriptors::Handed;
 use super::directories::write_plan;
 use super::ledger::{self, Claim, DeviceNumber, Entry, Seat};
+use super::namespaces::{namespaces, namespaces_refused};
 use super::policies::passed;
 use super::resolve::devices::DeviceFacts;
 use super::resolve::{abilities, binary, gpu_memory, idmap::Reader, lease, limits, model, model::Model, paths, rootfs::RootFs};
@@ -295,34 +296,6 @@ fn watching(policy: &Policy) -> Result<Filters, LaunchError> {
     let capabilities: Vec<String> = policy.credentials.capabilities.iter().map(|c| c.name.clone()).collect();
     let made = Filters::watching(policy.seccomp.rules.as_ref(), &capabilities);
     made.map_err(|e| LaunchError::new(LaunchErrorKind::InvalidPolicy, error_chain(&e)))
-}
-
-/// What a sandbox is born in.
-pub(super) fn namespaces(plan: &SandboxPlan) -> Namespaces {
-    let mut namespaces = Namespaces::PID.and(Namespaces::MOUNT).and(Namespaces::IPC).and(Namespaces::UTS);
-    if plan.user_namespace {
-        namespaces = namespaces.and(Namespaces::USER);
-    }
-    if plan.network != rbee_hive_policy::NetworkMode::Host {
-        namespaces = namespaces.and(Namespaces::NET);
-    }
-    namespaces
-}
-
-pub(super) fn namespaces_refused(plan: &SandboxPlan, error: std::io::Error) -> CallError {
-    let errno = error.raw_os_error();
-    if !plan.user_namespace {
-        return CallError::new("clone3(CLONE_NEWPID|CLONE_NEWNS|…)", error);
-    }
-    let refused = CallError::new("clone3(CLONE_NEWUSER|CLONE_NEWPID|CLONE_NEWNS|…)", error);
-    match errno {
-        Some(libc::EPERM) => refused.hint(
-            "unprivileged user namespaces are switched off: see the sysctls kernel.unprivileged_userns_clone and \
-             kernel.apparmor_restrict_unprivileged_userns, in a container its seccomp profile; or start it as root",
-        ),
-        Some(libc::ENOSPC) => refused.hint("raise the sysctl user.max_user_namespaces"),
-        _ => refused,
-    }
 }
 
 struct Parts {

@@ -15,12 +15,13 @@ use rbee_hive_policy::{
 };
 use rbee_hive_sys::clone::{Cloned, clone_process, exit_now};
 
+use super::namespaces::{namespaces, namespaces_refused};
 use super::policies::Loaded;
 use super::resolve::devices::{self, DeviceFacts};
 use super::resolve::identity;
 use super::resolve::rootfs::RootFs;
 use super::serve::Launcher;
-use super::spawn::{find, joined, leaf_failed, namespaces, namespaces_refused, nowhere};
+use super::spawn::{find, joined, leaf_failed, nowhere};
 use crate::cgroup::CgroupError;
 use crate::protocol::{JudgedAs, Judgement, LaunchError, LaunchErrorKind};
 
