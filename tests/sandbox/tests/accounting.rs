@@ -182,7 +182,7 @@ fn reaching_the_limit_is_never_told_as_0_where_nobody_has_counted_it() {
     let port = worker["port"].as_u64().and_then(|p| u16::try_from(p).ok()).expect("a port");
     // It dies before it has answered.
     let _ = http_get(port, &format!("/alloc?bytes={}", 256 * MIB));
-    let ended = hive.call("worker_wait", json!({"worker_id": "w", "for": "exit", "timeout_ms": 20_000}));
+    let ended = hive.wait_exit("w");
     assert_eq!(ended["verdict"]["kind"], "oom_killed", "{ended:#}");
     let (events, why) = (&ended["resources"]["memory_events"], &ended["unmeasured"]);
     let explained = why.as_array().into_iter().flatten().any(|u| u["figure"] == "memory_events.max");

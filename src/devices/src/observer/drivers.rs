@@ -219,9 +219,11 @@ mod tests {
         let healed = tempfile::NamedTempFile::new().unwrap();
         let path = healed.path().to_owned();
         healed.close().unwrap();
-        // One of each maker hangs.
+        // One of each maker hangs. The deadline is what both looks are measured by: starting some helpers takes its time, too.
+        const DEADLINE: u64 = 8;
+        let deadline = Duration::from_secs(DEADLINE);
         let hangs = format!("case $2 in 0000:00:00.0|128) [ -e {} ] || exec sleep 60;; esac", path.display());
-        let mut drivers = drivers(&format!("{hangs}\n{ANSWERS}"), 3);
+        let mut drivers = drivers(&format!("{hangs}\n{ANSWERS}"), DEADLINE);
         let look = |drivers: &mut Drivers| {
             let began = Instant::now();
             let seen = drivers.observe(&inventory());
@@ -230,12 +232,12 @@ mod tests {
         };
         let (silent, first) = look(&mut drivers);
         assert_eq!(silent, [0, 1, 2, 3, 4, 5], "two hang, one is lost, one is gone, and so are the parts");
-        assert!(first < Duration::from_millis(5500), "{first:?}: both makers are asked at once");
+        assert!(first < 2 * deadline, "{first:?}: both makers are asked at once");
         let (silent, second) = look(&mut drivers);
         assert!(silent.contains(&0) && silent.contains(&2), "{silent:?}");
-        assert!(second < Duration::from_millis(1500), "{second:?}: the others are waited for, and no more");
+        assert!(second < deadline, "{second:?}: the others are waited for, and no more");
         std::fs::write(&path, "").unwrap();
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + Duration::from_secs(60);
         while look(&mut drivers).0 != [1, 3] {
             assert!(Instant::now() < until, "they answer again and are not heard");
         }

@@ -1,6 +1,7 @@
 //! The watch over fakes: what drivers would tell is turned by the test, everything else is the hive's own.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,9 +17,9 @@ use crate::{ErrorKind, EventKind, GpuMemoryView, WorkerState};
 const GIB: u64 = 1 << 30;
 const GPU: &str = "[[gpu]]\nindex = 0\nvendor = \"nvidia\"\nmemory = \"80GiB\"\n";
 
-/// What the driver tells now.
+/// What the driver tells now, and how often it was asked.
 #[derive(Clone)]
-struct Driver(Arc<Mutex<GpuObservation>>);
+struct Driver(Arc<Mutex<GpuObservation>>, Arc<AtomicUsize>);
 
 impl Driver {
     /// A GPU that is idle, and a hive that looks at it all the time.
@@ -29,10 +30,13 @@ impl Driver {
     /// The same, where memory may be away for longer.
     fn hive_with(memory_back: Duration) -> (Hive, Self) {
         let idle = GpuObservation { silent: None, memory_used_bytes: Some(0), processes: Some(vec![]), xids: vec![] };
-        let driver = Self(Arc::new(Mutex::new(idle)));
+        let driver = Self(Arc::new(Mutex::new(idle)), Arc::default());
         let told = driver.clone();
         let watch = DeviceWatch {
-            observe: Arc::new(move || Observation { gpus: BTreeMap::from([(0, lock(&told.0).clone())]) }),
+            observe: Arc::new(move || {
+                told.1.fetch_add(1, Ordering::SeqCst);
+                Observation { gpus: BTreeMap::from([(0, lock(&told.0).clone())]) }
+            }),
             interval: Duration::from_millis(5),
             patience: Patience { memory_back, over_limit: Duration::from_millis(100) },
         };
@@ -41,6 +45,13 @@ impl Driver {
 
     fn tells(&self, change: impl FnOnce(&mut GpuObservation)) {
         change(&mut lock(&self.0));
+    }
+
+    /// Until what it tells now has been seen so many times, and what follows from that is done.
+    async fn seen(&self, times: usize) {
+        let before = self.1.load(Ordering::SeqCst);
+        // The next look begins when the last one has come to its end.
+        eventually("nobody looks", || self.1.load(Ordering::SeqCst) > before + times).await;
     }
 
     fn uses(&self, used: u64, processes: &[(i32, u64)]) {
@@ -126,7 +137,7 @@ async fn a_fault_is_told_to_the_worker_that_holds_the_gpu() {
     driver.tells(|gpu| gpu.xids = vec![Xid { code: 79, pid: None, id: "2".into() }]);
     until_told(&hive, EventKind::Device, "drained").await;
     driver.tells(|gpu| gpu.xids = vec![]);
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    driver.seen(5).await;
     assert_eq!(state(&hive)["state"], "quarantined", "that it answers again is no reset");
     assert_eq!(hive.spawner.device_heal("GPU-9").await.unwrap_err().kind, ErrorKind::NoSuchDevice);
     hive.spawner.device_heal("GPU-0").await.unwrap();

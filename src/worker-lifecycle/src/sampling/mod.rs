@@ -20,11 +20,12 @@ mod worker;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rbee_hive_policy::{LimitKey, LimitValue};
 use rbee_hive_sandbox::cgroup::{Descriptors, LeafReader};
 use rbee_hive_sandbox::protocol::CgroupFacts;
+use tokio::time::Instant;
 
 pub(crate) use counts::count;
 pub use history::{HistoryRange, WorkerHistory};
