@@ -65,7 +65,7 @@ impl WorkerSpawner {
     /// Errors: `at_capacity` where none is idle.
     pub(super) fn take_seat(&self, attached: &Attached, id: &WorkerId, (policy, idle): (&str, IdlePlan)) -> Result<Option<Seat>> {
         let Some(most) = idle.max_warm.and_then(|n| usize::try_from(n).ok()) else { return Ok(None) };
-        let after = Duration::from_millis(idle.after_ms.unwrap_or(u64::MAX));
+        let after = idle_after(idle);
         let mut seats = lock(&attached.seats);
         let leaver = match choose(self.warm(&seats, policy, after), most) {
             Choice::Room => None,
@@ -80,7 +80,7 @@ impl WorkerSpawner {
     /// Stops an idle worker for a start that would be refused for no other reason. What that one had of a lease may take its time to come
     /// back: the start waits for it, as long as memory may take.
     ///
-    /// Errors: what the start would be refused for; then nobody was stopped. `at_capacity` where the worker does not end.
+    /// Errors: what the start would be refused for; then nobody was stopped. `at_capacity` where the worker is idle no more, or does not end.
     pub(super) async fn make_room(
         &self,
         attached: &Attached,
@@ -89,6 +89,7 @@ impl WorkerSpawner {
     ) -> Result<SpawnParams> {
         Self::check_devices(attached, (id, params, policy), &leaver.id)?;
         attached.check_files(params).await?;
+        Self::still_idle(leaver, (&params.policy, policy.idle))?;
         self.evict(attached, leaver, id).await?;
         if let Some(lease_id) = &params.lease_id {
             let deadline = Instant::now() + attached.memory_back;
@@ -113,6 +114,12 @@ impl WorkerSpawner {
         seen.into_iter().map(|handle| Warm { idle: idle_for(&handle, after), worker: Some(handle) }).chain(starting).collect()
     }
 
+    /// Whether the one that is to go is as idle as it was when it was chosen: a client may have come to it since.
+    fn still_idle(leaver: &WorkerHandle, (policy, idle): (&str, IdlePlan)) -> Result<()> {
+        let most = idle.max_warm.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+        idle_for(leaver, idle_after(idle)).map(drop).ok_or_else(|| full(policy, most))
+    }
+
     async fn evict(&self, attached: &Attached, handle: &WorkerHandle, newcomer: &WorkerId) -> Result<()> {
         let data = json!({"action": "evict", "for": newcomer.as_str(), "idle_ms": handle.usage.idle_for().map(|t| t.as_millis() as u64)});
         attached.tools.events.tell(EventKind::Idle, About::worker(&handle.id, handle.view().generation), data);
@@ -134,6 +141,10 @@ impl Attached {
             _ => Ok(()),
         }
     }
+}
+
+fn idle_after(idle: IdlePlan) -> Duration {
+    Duration::from_millis(idle.after_ms.unwrap_or(u64::MAX))
 }
 
 /// For how long it has been idle; `None`: it is not. One that is frozen does nothing, whatever could be seen of its work before.

@@ -19,6 +19,8 @@ type Ours = Channel<FromLauncher, ToLauncher>;
 pub(crate) struct Seen {
     /// Spawns that came.
     pub(super) spawns: AtomicUsize,
+    /// Questions whether files are there.
+    pub(super) finds: AtomicUsize,
     /// Orders to forget a worker.
     pub(super) forgotten: AtomicUsize,
     /// Orders to kill a worker with its init.
@@ -34,7 +36,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Keeps spawns waiting for their answer until the gate is opened.
+    /// Keeps spawns, and questions whether files are there, waiting for their answer until the gate is opened.
     pub(crate) fn close_gate(&self) {
         *self.closed.lock().unwrap() = true;
     }
@@ -85,7 +87,11 @@ impl Launcher {
                 ToLauncher::Find { seq, model, .. } if model == "refused" => {
                     FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::ModelNotFound) }
                 }
-                ToLauncher::Find { seq, .. } => FromLauncher::Done { seq },
+                ToLauncher::Find { seq, .. } => {
+                    self.seen.finds.fetch_add(1, Ordering::SeqCst);
+                    self.seen.pass_gate();
+                    FromLauncher::Done { seq }
+                }
                 ToLauncher::Forget { seq, .. } => {
                     self.seen.forgotten.fetch_add(1, Ordering::SeqCst);
                     FromLauncher::Done { seq }

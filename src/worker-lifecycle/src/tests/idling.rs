@@ -1,5 +1,7 @@
 //! What follows from idleness, over a cgroup whose CPU time stands still.
 
+use std::sync::atomic::Ordering;
+
 use rbee_hive_devices::DeviceSpec;
 use rbee_hive_sandbox::{StoppedBy, Verdict};
 use serde_json::Value;
@@ -118,4 +120,29 @@ async fn nobody_is_stopped_for_a_start_that_is_refused_anyhow() {
     assert_eq!((new.devices.as_slice(), held.port.is_some()), (["GPU-0".to_owned()].as_slice(), true));
     hive.stop("held", 0).await;
     hive.stop("new", 0).await;
+}
+
+/// A start that makes room, at the point where the launcher looks for its files.
+async fn making_room(hive: &Hive) -> tokio::task::JoinHandle<Result<WorkerView, crate::LifecycleError>> {
+    hive.spawn("old", "serve", "one").await.unwrap();
+    until_idle(hive, "old").await;
+    hive.seen.close_gate();
+    let spawner = std::sync::Arc::clone(&hive.spawner);
+    let new = tokio::spawn(async move { spawner.spawn(params("new", "serve", "one")).await });
+    super::hive::eventually("the launcher is not asked", || hive.seen.finds.load(Ordering::SeqCst) == 1).await;
+    new
+}
+
+#[tokio::test]
+async fn who_is_used_again_before_it_has_made_room_is_not_stopped() {
+    let hive = Hive::start();
+    let new = making_room(&hive).await;
+    let old = hive.spawner.registry().handle("old").unwrap();
+    let _client = TcpStream::connect(("127.0.0.1", old.view().port.unwrap())).await.unwrap();
+    super::hive::eventually("its connection is not seen", || old.usage.open() == 1).await;
+    hive.seen.open_gate();
+    let full = new.await.unwrap().unwrap_err();
+    assert!(full.kind == ErrorKind::AtCapacity && full.message.contains("none of them is idle"), "{full:?}");
+    assert_eq!(old.view().state, WorkerState::Ready);
+    hive.stop("old", 0).await;
 }
