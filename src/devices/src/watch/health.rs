@@ -26,7 +26,7 @@ pub(super) struct Health {
 
 impl Health {
     pub(super) fn step(&mut self, look: Look<'_>, found: &mut Vec<Finding>) {
-        let mut bad = look.seen.silent.clone();
+        let (before, mut fault_of_its_own) = (self.needs_reset, None);
         for fault in &look.seen.xids {
             if self.told.contains(&fault.id) {
                 continue;
@@ -39,17 +39,31 @@ impl Health {
             found.push(Finding::Fault { gpu: look.gpu, code: fault.code, class, meaning, pid: fault.pid, workers });
             if class == XidClass::Hardware {
                 let reset = needs_a_reset(fault.code);
-                self.needs_reset |= reset;
                 let remedy = if reset { ": reset it, and say so with device_heal" } else { "" };
-                bad.get_or_insert_with(|| format!("Xid {}: {meaning}{remedy}", fault.code));
+                let text = format!("Xid {}: {meaning}{remedy}", fault.code);
+                // Of several the first, and before that the first that only a reset mends.
+                match reset && !self.needs_reset {
+                    true => fault_of_its_own = Some(text),
+                    false => drop(fault_of_its_own.get_or_insert(text)),
+                }
+                self.needs_reset |= reset;
             }
         }
+        // A driver that falls silent may tell why in the same look.
+        let bad: Vec<String> = look.seen.silent.clone().into_iter().chain(fault_of_its_own).collect();
+        let bad = (!bad.is_empty()).then(|| bad.join("; "));
         match (bad, self.drained) {
             (Some(why), None) => {
                 self.drained = Some(0);
                 found.push(Finding::Drained { gpu: look.gpu, why });
             }
-            (Some(_), Some(_)) => self.drained = Some(0),
+            (Some(why), Some(_)) => {
+                self.drained = Some(0);
+                // What was told of it before says nothing of the reset that it waits for.
+                if self.needs_reset && !before {
+                    found.push(Finding::Drained { gpu: look.gpu, why });
+                }
+            }
             (None, Some(_)) if self.needs_reset => {}
             (None, Some(good)) if good + 1 >= GOOD_ANSWERS => self.drained = None,
             (None, Some(good)) => self.drained = Some(good + 1),

@@ -55,7 +55,7 @@ pub struct Awaited {
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// It does not answer, or has a fault of its own: nobody new gets it.
+    /// It does not answer, or has a fault of its own: nobody new gets it. Told again where it turns out that only a reset mends it.
     Drained {
         /// Index.
         gpu: u32,

@@ -181,6 +181,30 @@ fn after_a_fault_that_only_a_reset_mends_good_answers_heal_nothing_before_it() {
 }
 
 #[test]
+fn that_only_a_reset_mends_it_is_told_of_a_gpu_that_is_silent_too_and_of_one_that_was_before() {
+    let drained = |found: &[Finding]| match found {
+        [Finding::Fault { .. }, Finding::Drained { why, .. }]
+        | [Finding::Fault { .. }, Finding::Fault { .. }, Finding::Drained { why, .. }] => why.clone(),
+        other => panic!("{other:?}"),
+    };
+    let mut watch = Watch::default();
+    let both = |code, id: &str| GpuObservation { xids: faulty(code, None, id).xids, ..silent() };
+    let why = drained(&step(&mut watch, both(79, "a"), &at(0)));
+    assert!(why.starts_with("no answer within 2 s; Xid 79") && why.contains("device_heal"), "{why}");
+    assert!(matches!(&step(&mut watch, both(48, "b"), &at(1))[..], [Finding::Fault { .. }]), "it needs a reset already");
+
+    let mut watch = Watch::default();
+    step(&mut watch, silent(), &at(0));
+    assert!(matches!(&step(&mut watch, both(62, "a"), &at(1))[..], [Finding::Fault { .. }]), "it is out of use, and may heal by itself");
+    assert!(drained(&step(&mut watch, both(79, "b"), &at(2))).contains("device_heal"));
+    assert_eq!(step(&mut watch, silent(), &at(3)), []);
+
+    let mut watch = Watch::default();
+    let two = GpuObservation { xids: [faulty(62, None, "a").xids, faulty(79, None, "b").xids].concat(), ..good() };
+    assert!(drained(&step(&mut watch, two, &at(0))).contains("Xid 79"), "the one that says what mends it");
+}
+
+#[test]
 fn who_looks_anew_goes_on_from_what_was_known() {
     let again = |watch: &Watch| {
         let mut again = Watch::default();

@@ -265,7 +265,9 @@ fn busy_hint(obstacles: &[Obstacle]) -> &'static str {
         return "make the file readable, or remove it when nobody uses the GPUs: it is looked at every few seconds";
     }
     match obstacles.iter().find(|o| matches!(o.why, Why::Quarantined(_))) {
-        Some(_) if obstacles.len() == 1 => "it is given out again when it answers as it should; choose another one meanwhile",
+        Some(_) if obstacles.len() == 1 => {
+            "it is given out again when it answers as it should, and where it has to be reset, after device_heal; choose another one meanwhile"
+        }
         _ => "stop a holder, or wait in line with when_busy \"queue\"",
     }
 }
