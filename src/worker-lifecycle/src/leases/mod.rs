@@ -171,17 +171,12 @@ impl Leases {
         }
     }
 
+    /// Gives a place in line up. Both halves of it under one lock: nobody is served between them, whom nobody would tell.
     fn cancel(&self, ticket: Ticket) {
-        lock(&self.inside).waiting.remove(&ticket);
-        self.change(|table| table.cancel(ticket));
-    }
-
-    /// Changes the table, as a watch of the devices does, and serves who waits.
-    pub(crate) fn change<T>(&self, act: impl FnOnce(&mut LeaseTable) -> T) -> T {
         let mut inside = lock(&self.inside);
-        let outcome = act(&mut inside.table);
+        inside.waiting.remove(&ticket);
+        inside.table.cancel(ticket);
         self.pump(&mut inside);
-        outcome
     }
 
     /// A lease that was granted to somebody who had left.

@@ -137,3 +137,23 @@ async fn who_has_a_part_is_expected_on_the_whole_gpu() {
     take(&leases, json!(2), None).await.unwrap();
     assert_eq!(leases.held().1, [0, 2].into());
 }
+
+#[tokio::test]
+async fn who_leaves_the_line_in_the_moment_in_which_it_is_served_leaves_no_lease_behind() {
+    let leases = leases(None);
+    for turn in 0..3000 {
+        leases.ask(worker("holder")).unwrap();
+        let patient = LeaseRequest { spec: spec(&json!({"count": 2, "when_busy": "queue"})), ..worker("waits") };
+        let Ok(Outcome::Queued(waiting, _)) = leases.ask(patient) else { panic!("both are held") };
+        let (releasing, barrier) = (Arc::clone(&leases), Arc::new(std::sync::Barrier::new(2)));
+        let begin = Arc::clone(&barrier);
+        let release = std::thread::spawn(move || {
+            begin.wait();
+            releasing.release_worker(&id("holder"));
+        });
+        barrier.wait();
+        drop(waiting);
+        release.join().unwrap();
+        assert_eq!(leases.list_all(), [], "turn {turn}");
+    }
+}
