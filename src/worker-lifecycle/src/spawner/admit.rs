@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::leasing::Line;
+use super::unborn::Unborn;
 use super::warm::Seat;
 use super::{Attached, LOG_TAIL, Result, WorkerSpawner};
 use crate::events::Teller;
@@ -73,43 +74,45 @@ impl WorkerSpawner {
     ) -> Result<WorkerHandle> {
         // Until the worker itself is counted, or will never be.
         let seat = self.take_seat(attached, id, (&params.policy, policy.idle))?;
+        let mut unborn = Unborn::new(attached, (id, params), &story);
         let Some(leaver) = seat.as_ref().and_then(Seat::leaver) else {
             let port = self.reserve(attached, policy, &story)?;
-            return self.start(attached, (id, params, policy), (port, story)).await;
+            return self.start(attached, (id, params, policy), (port, story, unborn)).await;
         };
         // Where no port is free, the leaver's will be.
         let early = match self.reserve(attached, policy, &story) {
             Err(none) if none.kind == ErrorKind::NoFreePort && leaver.view.borrow().port.is_some() => None,
             reserved => Some(reserved?),
         };
-        let params = self.make_room(attached, (id, params, policy), leaver).await?;
+        // That takes its time: it is seen, and can be stopped, meanwhile.
+        self.registry.attach(id.as_str(), unborn.handle.clone());
+        let Some(params) = self.make_room(attached, (id, params, policy), (leaver, &mut unborn)).await? else { return Ok(unborn.handle) };
         let port = early.map_or_else(|| self.reserve(attached, policy, &story), Ok)?;
-        self.start(attached, (id, &params, policy), (port, story)).await
+        self.start(attached, (id, &params, policy), (port, story, unborn)).await
     }
 
     async fn start(
         &self,
         attached: &Attached,
         asked: (&WorkerId, &SpawnParams, &Policy),
-        (port, story): (Option<PortLease>, Story),
+        (port, story, unborn): (Option<PortLease>, Story, Unborn),
     ) -> Result<WorkerHandle> {
         let (id, params, policy) = asked;
+        let Unborn { view, teller, mut commands, handle } = unborn;
         let io = |e: std::io::Error| LifecycleError::new(ErrorKind::SetupFailed, format!("make the channel to the init: {e}"));
         let (link, theirs, mut events) = InitLink::open().map_err(io)?;
-        let mut view = first_view(id, params, &attached.tools.launcher);
-        view.port = port.as_ref().map(PortLease::port);
-        view.endpoint = view.port.map(|p| format!("http://127.0.0.1:{p}"));
-        let view = watch::Sender::new(view);
-        let teller = Teller::new(Arc::clone(&attached.tools.events), id.clone(), story.job().map(str::to_owned));
-        let (commands_in, mut commands) = task::commands();
-        let handle =
-            WorkerHandle { id: id.clone(), commands: commands_in, view: view.subscribe(), usage: Arc::default(), known: Arc::default() };
+        view.send_modify(|view| {
+            view.port = port.as_ref().map(PortLease::port);
+            view.endpoint = view.port.map(|p| format!("http://127.0.0.1:{p}"));
+        });
         let line = Line { view: (&view, &teller), commands: &mut commands, story: &story, handle: &handle };
         let Some(lease) = self.lease(attached, asked, line).await? else { return Ok(handle) };
         view.send_modify(|view| view.devices.clone_from(&lease.devices));
         self.registry.attach(id.as_str(), handle.clone());
         story.tell("spawn_binary", "the policy's binary is {}", &[&policy.worker.binary]);
         let mps = attached.mps((id, &params.policy, policy), &lease).await;
+        // It may have waited for others until here. What it has goes back with the start.
+        attached.may_start()?;
         let request = WorkerRequest { mps, ..request(id, params, (port.as_ref(), &lease)) };
         let asked = attached.tools.launcher.spawn(request, theirs).await;
         let unclear = match asked {

@@ -145,7 +145,7 @@ async fn gone(client: &mut Option<ClientGone>) {
 }
 
 /// Stopped before anything ran.
-fn show_stopped((view, teller): (&watch::Sender<WorkerView>, &Teller), by: StoppedBy) {
+pub(super) fn show_stopped((view, teller): (&watch::Sender<WorkerView>, &Teller), by: StoppedBy) {
     teller.begin(view, |view| {
         view.generation += 1;
         view.state = WorkerState::Stopped;

@@ -9,6 +9,7 @@ mod mps;
 mod queries;
 mod seed;
 mod stop;
+mod unborn;
 mod update;
 mod verify;
 mod warm;

@@ -13,6 +13,7 @@ use rbee_hive_sandbox::protocol::{FromLauncher, LaunchErrorKind, ToLauncher};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
+use super::unborn::Unborn;
 use super::{Attached, Result, WorkerSpawner};
 use crate::channel::lock;
 use crate::events::About;
@@ -78,31 +79,40 @@ impl WorkerSpawner {
     }
 
     /// Stops an idle worker for a start that would be refused for no other reason. What that one had of a lease may take its time to come
-    /// back: the start waits for it, as long as memory may take.
+    /// back: the start waits for it, as long as memory may take. `None` where the start itself was stopped meanwhile: its view says so.
     ///
     /// Errors: what the start would be refused for; then nobody was stopped. `at_capacity` where the worker is idle no more, or does not end.
     pub(super) async fn make_room(
         &self,
         attached: &Attached,
         (id, params, policy): (&WorkerId, &SpawnParams, &Policy),
-        leaver: &WorkerHandle,
-    ) -> Result<SpawnParams> {
+        (leaver, start): (&WorkerHandle, &mut Unborn),
+    ) -> Result<Option<SpawnParams>> {
         Self::check_devices(attached, (id, params, policy), &leaver.id)?;
         attached.check_files(params).await?;
+        // Nobody is stopped for a start that comes to nothing.
+        if !start.goes_on(attached)? {
+            return Ok(None);
+        }
         Self::still_idle(leaver, (&params.policy, policy.idle))?;
         self.evict(attached, leaver, id).await?;
         if let Some(lease_id) = &params.lease_id {
             let deadline = Instant::now() + attached.memory_back;
-            while attached.leases.is_releasing(lease_id) && Instant::now() < deadline {
+            while start.goes_on(attached)? && attached.leases.is_releasing(lease_id) && Instant::now() < deadline {
                 sleep(AGAIN).await;
             }
-            return Ok(params.clone());
+        }
+        if !start.goes_on(attached)? {
+            return Ok(None);
+        }
+        if params.lease_id.is_some() {
+            return Ok(Some(params.clone()));
         }
         let device = match params.device.on_busy() {
             Some(WhenBusy::Refuse) => params.device.clone().when_busy(WhenBusy::Queue { timeout: Some(attached.memory_back) }),
             _ => params.device.clone(),
         };
-        Ok(SpawnParams { device, ..params.clone() })
+        Ok(Some(SpawnParams { device, ..params.clone() }))
     }
 
     /// Workers of a policy that are up, and those to be; the latter are nobody's to stop.

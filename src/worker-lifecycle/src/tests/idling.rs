@@ -146,3 +146,31 @@ async fn who_is_used_again_before_it_has_made_room_is_not_stopped() {
     assert_eq!(old.view().state, WorkerState::Ready);
     hive.stop("old", 0).await;
 }
+
+#[tokio::test]
+async fn a_draining_hive_stops_nobody_for_a_start_and_starts_nothing_that_was_making_room() {
+    let hive = Hive::start();
+    let new = making_room(&hive).await;
+    hive.spawner.drain();
+    hive.seen.open_gate();
+    assert_eq!(new.await.unwrap().unwrap_err().kind, ErrorKind::Draining);
+    let registry = hive.spawner.registry();
+    assert!(!registry.contains("new") && registry.handle("old").unwrap().view().state == WorkerState::Ready);
+    hive.stop("old", 0).await;
+}
+
+#[tokio::test]
+async fn a_start_that_is_stopped_while_it_makes_room_ends_and_nobody_is_stopped_for_it() {
+    let hive = Hive::start();
+    let new = making_room(&hive).await;
+    let spawner = std::sync::Arc::clone(&hive.spawner);
+    let stop = tokio::spawn(async move { spawner.stop(&id("new"), None).await });
+    let commands = hive.spawner.registry().handle("new").unwrap().commands;
+    super::hive::eventually("it is not told", || commands.capacity() < commands.max_capacity()).await;
+    hive.seen.open_gate();
+    let stopped = stop.await.unwrap().unwrap();
+    assert!(matches!(stopped.verdict.unwrap().verdict, Verdict::Stopped { by: StoppedBy::Request, forced: false, .. }));
+    assert_eq!(new.await.unwrap().unwrap_err().kind, ErrorKind::StartFailed);
+    assert_eq!(hive.spawner.status(&id("old")).await.unwrap().state, WorkerState::Ready);
+    hive.stop("old", 0).await;
+}
