@@ -157,7 +157,9 @@ impl Leases {
         if !self.is_watched() {
             return Err(LifecycleError::new(ErrorKind::NotAllowedNow, "nobody watches the GPUs, and none is out of use"));
         }
-        lock(&self.inside).were_reset.insert(gpu.index);
+        // A reset is the whole GPU's, and its parts were out of use with it.
+        let with_it = self.inventory.gpus.iter().filter(|g| g.index == gpu.index || g.mig.as_ref().is_some_and(|m| m.parent == gpu.index));
+        lock(&self.inside).were_reset.extend(with_it.map(|g| g.index));
         self.look_soon();
         Ok(())
     }

@@ -130,10 +130,25 @@ async fn what_happens_to_leases_is_told() {
     assert!(told[1].data["why"].as_str().unwrap().contains("held by worker w"), "{:?}", told[1].data);
 }
 
+/// GPU-0 with a part of it, which is GPU-2, and GPU-1.
+fn with_a_part() -> Arc<Leases> {
+    let text = "[[gpu]]\nindex = 0\nvendor = \"nvidia\"\n[[gpu.mig]]\ngpu_instance = 1\ncompute_instance = 0\n[[gpu]]\nindex = 1\nvendor = \"nvidia\"\n";
+    Leases::open(Inventory::from_simulation(text, "d.toml").unwrap(), Arc::default(), None)
+}
+
+#[tokio::test]
+async fn a_gpu_that_was_reset_was_so_with_its_parts() {
+    let leases = with_a_part();
+    leases.watch();
+    leases.was_reset("GPU-0").unwrap();
+    assert_eq!(leases.were_reset(), [0, 2].into());
+    leases.was_reset("GPU-1").unwrap();
+    assert_eq!(leases.were_reset(), [1].into());
+}
+
 #[tokio::test]
 async fn who_has_a_part_is_expected_on_the_whole_gpu() {
-    let text = "[[gpu]]\nindex = 0\nvendor = \"nvidia\"\n[[gpu.mig]]\ngpu_instance = 1\ncompute_instance = 0\n[[gpu]]\nindex = 1\nvendor = \"nvidia\"\n";
-    let leases = Leases::open(Inventory::from_simulation(text, "d.toml").unwrap(), Arc::default(), None);
+    let leases = with_a_part();
     take(&leases, json!(2), None).await.unwrap();
     assert_eq!(leases.held().1, [0, 2].into());
 }
