@@ -81,7 +81,10 @@ impl WorkerSpawner {
         };
         // Where no port is free, the leaver's will be.
         let early = match self.reserve(attached, policy, &story) {
-            Err(none) if none.kind == ErrorKind::NoFreePort && leaver.view.borrow().port.is_some() => None,
+            Err(none) if none.kind == ErrorKind::NoFreePort && leaver.view.borrow().port.is_some() => {
+                self.check_total(attached)?;
+                None
+            }
             reserved => Some(reserved?),
         };
         // That takes its time: it is seen, and can be stopped, meanwhile.
@@ -171,13 +174,17 @@ impl WorkerSpawner {
             let how = if policy.network == NetworkMode::Host { "reserved" } else { "held by the hive" };
             story.tell("spawn_port", "port {} is {}", &[&port.port(), &how]);
         }
-        if self.registry.len() > attached.max_workers {
-            let text = format!("there are {} workers, the most that the configuration allows", attached.max_workers);
-            let mut error = LifecycleError::new(ErrorKind::AtCapacity, text);
-            error.hint = Some("delete workers that have ended, or raise max_workers".into());
-            return Err(error);
+        self.check_total(attached).map(|()| port)
+    }
+
+    fn check_total(&self, attached: &Attached) -> Result<()> {
+        if self.registry.len() <= attached.max_workers {
+            return Ok(());
         }
-        Ok(port)
+        let text = format!("there are {} workers, the most that the configuration allows", attached.max_workers);
+        let mut error = LifecycleError::new(ErrorKind::AtCapacity, text);
+        error.hint = Some("delete workers that have ended, or raise max_workers".into());
+        Err(error)
     }
 
     /// The error of a start that ended.

@@ -30,15 +30,20 @@ impl Hive {
 
     /// With this many ports, and devices.
     pub(crate) fn with(ports: u16, devices: &str) -> Self {
-        Self::made(ports, (devices, None))
+        Self::made(ports, (devices, None), 1000)
+    }
+
+    /// With this many ports, and as many workers at most.
+    pub(crate) fn small(ports: u16) -> Self {
+        Self::made(ports, ("", None), ports.into())
     }
 
     /// With GPUs that are looked at.
     pub(crate) fn watched(devices: &str, watch: DeviceWatch) -> Self {
-        Self::made(10, (devices, Some(watch)))
+        Self::made(10, (devices, Some(watch)), 1000)
     }
 
-    fn made(ports: u16, (devices, watch): (&str, Option<DeviceWatch>)) -> Self {
+    fn made(ports: u16, (devices, watch): (&str, Option<DeviceWatch>), max_workers: usize) -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(21_000);
         let first = NEXT.fetch_add(ports, Ordering::SeqCst);
         let directory = tempfile::tempdir().unwrap();
@@ -57,7 +62,7 @@ impl Hive {
             inventory: Inventory::from_simulation(devices, "test").unwrap(),
             narrator: Narrator::new(Arc::clone(&streams)),
             logs: std::fs::File::open(logs).unwrap().into(),
-            max_workers: 1000,
+            max_workers,
             sample_interval: Duration::from_millis(50),
             devices: watch,
             records: None,

@@ -122,6 +122,17 @@ async fn nobody_is_stopped_for_a_start_that_is_refused_anyhow() {
     hive.stop("new", 0).await;
 }
 
+#[tokio::test]
+async fn nobody_is_stopped_for_one_more_worker_than_there_may_be() {
+    let hive = Hive::small(1);
+    hive.spawn("old", "serve", "one").await.unwrap();
+    until_idle(&hive, "old").await;
+    let full = hive.spawn("new", "serve", "one").await.unwrap_err();
+    assert!(full.kind == ErrorKind::AtCapacity && full.message.contains("the configuration allows"), "{full:?}");
+    assert_eq!(hive.spawner.status(&id("old")).await.unwrap().state, WorkerState::Ready);
+    hive.stop("old", 0).await;
+}
+
 /// A start that makes room, at the point where the launcher looks for its files.
 async fn making_room(hive: &Hive) -> tokio::task::JoinHandle<Result<WorkerView, crate::LifecycleError>> {
     hive.spawn("old", "serve", "one").await.unwrap();
