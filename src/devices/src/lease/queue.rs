@@ -2,7 +2,8 @@
 //!
 //! A request that waits keeps every GPU that could serve it from those behind it, and from newcomers: one that wants many is not starved by
 //! those that want few. What has no GPU in common with it passes. While GPUs that it can't do without are out of use, or in a stranger's
-//! hand, it keeps none: nobody knows for how long, and the others' idling would help nobody.
+//! hand, or have too little memory that is not in a stranger's use, it keeps none: nobody knows for how long, and the others' idling would
+//! help nobody.
 
 use super::choose::possible;
 use super::need::{Need, Wanted, understand};
@@ -115,6 +116,15 @@ impl LeaseTable {
 
     /// Whether nothing but leases stands between a need and a GPU.
     fn may_come_free(&self, gpu: &Gpu, need: &Need) -> bool {
-        self.sealed.is_none() && !self.conditions.contains_key(&gpu.index) && (need.named || self.stranger(gpu).is_none())
+        let sound = self.sealed.is_none() && !self.conditions.contains_key(&gpu.index);
+        sound && (need.named || self.stranger(gpu).is_none()) && self.would_have_room(gpu, need)
+    }
+
+    /// Whether there would be room if all leases of a GPU were given back: what is in use beyond them is a stranger's.
+    fn would_have_room(&self, gpu: &Gpu, need: &Need) -> bool {
+        let (Some(total), Some(needed)) = (gpu.memory_bytes, need.bytes.max(need.share.bytes())) else { return true };
+        let leased = self.on(gpu.index).map(|lease| lease.share.part_of(total)).fold(0u64, u64::saturating_add);
+        let used = self.used_bytes.get(&gpu.index).copied().unwrap_or(0);
+        needed <= total.saturating_sub(used.saturating_sub(leased))
     }
 }

@@ -105,6 +105,31 @@ fn who_waits_for_what_a_stranger_has_keeps_the_rest_from_nobody_unless_it_named_
 }
 
 #[test]
+fn who_waits_for_memory_that_a_stranger_uses_keeps_the_rest_from_nobody() {
+    const GIB: u64 = 1 << 30;
+    let (one, mut table) = (host(&[80]), LeaseTable::default());
+    let share = |gib: u32| json!({"gpus": [0], "share": {"memory": format!("{gib}GiB")}});
+    table.observe(0, Some(70 * GIB));
+    let large = queued(table.ask(&one, patient("large", json!({"gpus": [0], "min_memory": "24GiB"}))));
+    let larger = queued(table.ask(&one, patient("larger", share(24))));
+    assert_eq!(got(table.acquire(&one, &free("a", share(2)))), ["GPU-0"]);
+    assert_eq!(got(table.acquire(&one, &free("b", share(2)))), ["GPU-0"], "nor when somebody has a part of the rest");
+    table.observe(0, Some(10 * GIB));
+    let error = table.acquire(&one, &free("c", share(2))).unwrap_err();
+    assert!(error.to_string().contains("kept for worker large"), "the stranger has gone: {error}");
+    release(&mut table, "a");
+    release(&mut table, "b");
+    assert_eq!(served(&mut table, &one), [(large, vec!["GPU-0".to_owned()])]);
+    // What a holder uses comes back with its lease.
+    table.observe(0, Some(80 * GIB));
+    assert!(table.cancel(larger) && served(&mut table, &one).is_empty());
+    queued(table.ask(&one, patient("next", json!({"gpus": [0], "min_memory": "24GiB"}))));
+    table.observe(0, Some(10 * GIB));
+    release(&mut table, "large");
+    assert!(table.acquire(&one, &free("d", share(2))).unwrap_err().to_string().contains("kept for worker next"));
+}
+
+#[test]
 fn links_to_what_is_out_of_use_are_none() {
     let gpu = |n: u32| format!("[[gpu]]\nindex = {n}\nvendor = \"nvidia\"\nnuma_node = {}\nlinks = {{ {} = \"nvlink\" }}\n", n / 2, n ^ 1);
     let host = Inventory::from_simulation(&(0..4).map(gpu).collect::<String>(), "d.toml").unwrap();
