@@ -17,17 +17,23 @@ use crate::task::WorkerHandle;
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 /// Most inits that are asked in one pass.
 pub(super) const A_PASS: usize = 32;
-/// How far apart two questions to one init are.
-const APART: Duration = Duration::from_secs(1);
+/// How far apart two questions to one init are at least: less than the second that passes are apart, which none of them keeps to the
+/// millisecond.
+const APART: Duration = Duration::from_millis(900);
 
 /// Asks one init, and keeps its answer; `None` where it has none.
 pub(crate) async fn count(sampler: &Sampler, handle: &WorkerHandle) -> Option<IoBytes> {
     let link = handle.link()?;
     let began = Instant::now();
     let bytes = timeout(PATIENCE, link.io()).await.ok().and_then(Result::ok).flatten();
-    let pause = began.elapsed().saturating_mul(REST).max(APART);
-    handle.known.sampled.keep_io(sampler, (bytes, pause));
+    handle.known.sampled.keep_io(sampler, (bytes, pause_after(began.elapsed())));
     bytes
+}
+
+/// How long an init is left alone after an answer that took it so long. From one question to the next, or else whoever takes his time is
+/// asked in every other pass only.
+pub(super) fn pause_after(took: Duration) -> Duration {
+    took.saturating_mul(REST).max(APART).saturating_sub(took)
 }
 
 /// Whose turn it is.

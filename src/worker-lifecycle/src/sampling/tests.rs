@@ -210,6 +210,37 @@ async fn inits_are_asked_in_turn_for_what_no_cgroup_counts_and_none_before_it_is
     assert!(again.len() == 1 && again[0].is(&asked[0]), "the other one has answered slowly");
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_init_is_asked_in_every_pass_and_for_no_more_than_a_twentieth_of_its_time() {
+    let leaves = Leaves::make(1);
+    fs::remove_file(leaves.path(0).join("io.stat")).unwrap();
+    let sampler = leaves.sampler(100);
+    let mut turns = counts::Turns::default();
+    let second = Duration::from_secs(1);
+    // Asked a moment after its turn was taken, as on a busy machine.
+    let late = Duration::from_millis(20);
+    for (took_ms, every) in [(1, 1), (40, 1), (90, 2), (390, 8)] {
+        let took = Duration::from_millis(took_ms);
+        let mut asked = vec![];
+        for pass in 0..17 {
+            leaves.put(0, ("cpu.stat", &format!("usage_usec {took_ms}{pass:03}\nuser_usec 820\nsystem_usec 210\n")));
+            sampler.pass(&leaves.handles);
+            let mut left = second;
+            if !turns.take(&sampler, &leaves.handles).is_empty() {
+                asked.push(pass);
+                tokio::time::advance(late + took).await;
+                left -= late + took;
+                let bytes = rbee_hive_sandbox::protocol::IoBytes { read: pass, written: 0 };
+                leaves.handles[0].known.sampled.keep_io(&sampler, (Some(bytes), counts::pause_after(took)));
+            }
+            tokio::time::advance(left).await;
+        }
+        let apart: std::collections::BTreeSet<u64> = asked.windows(2).map(|two| two[1] - two[0]).collect();
+        assert_eq!(apart, [every].into(), "{took_ms} ms: {asked:?}");
+        tokio::time::advance(60 * second).await;
+    }
+}
+
 #[test]
 fn the_count_of_a_worker_that_has_not_run_since_holds_and_its_init_is_left_alone() {
     let leaves = Leaves::make(1);
