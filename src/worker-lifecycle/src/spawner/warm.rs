@@ -124,10 +124,14 @@ impl WorkerSpawner {
         seen.into_iter().map(|handle| Warm { idle: idle_for(&handle, after), worker: Some(handle) }).chain(starting).collect()
     }
 
-    /// Whether the one that is to go is as idle as it was when it was chosen: a client may have come to it since.
+    /// Whether the one that is to go is as idle as it was when it was chosen, or goes by itself: a client may have come to it since.
     fn still_idle(leaver: &WorkerHandle, (policy, idle): (&str, IdlePlan)) -> Result<()> {
+        let goes = {
+            let view = leaver.view.borrow();
+            view.state == WorkerState::Stopping || view.has_ended()
+        };
         let most = idle.max_warm.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
-        idle_for(leaver, idle_after(idle)).map(drop).ok_or_else(|| full(policy, most))
+        if goes || idle_for(leaver, idle_after(idle)).is_some() { Ok(()) } else { Err(full(policy, most)) }
     }
 
     async fn evict(&self, attached: &Attached, handle: &WorkerHandle, newcomer: &WorkerId) -> Result<()> {

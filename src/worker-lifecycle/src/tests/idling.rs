@@ -159,6 +159,19 @@ async fn who_is_used_again_before_it_has_made_room_is_not_stopped() {
 }
 
 #[tokio::test]
+async fn who_goes_by_itself_before_it_has_made_room_has_made_room() {
+    let hive = Hive::start();
+    let new = making_room(&hive).await;
+    let spawner = std::sync::Arc::clone(&hive.spawner);
+    let stop = tokio::spawn(async move { spawner.stop(&id("old"), Some(0)).await });
+    hive.until("old", |view| view.state == WorkerState::Stopping || view.has_ended()).await;
+    hive.seen.open_gate();
+    assert_eq!(stop.await.unwrap().unwrap().state, WorkerState::Stopped);
+    assert_eq!(new.await.unwrap().unwrap().state, WorkerState::Ready);
+    hive.stop("new", 0).await;
+}
+
+#[tokio::test]
 async fn a_draining_hive_stops_nobody_for_a_start_and_starts_nothing_that_was_making_room() {
     let hive = Hive::start();
     let new = making_room(&hive).await;
