@@ -21,7 +21,7 @@ use crate::events::Teller;
 use crate::init_link::InitLink;
 use crate::leases::as_policy_has_it;
 use crate::registry::PortLease;
-use crate::task::{self, Born, Decision, Story, WorkerHandle, first_view, said};
+use crate::task::{self, Born, Decision, Story, WorkerHandle, said};
 use crate::view::now;
 use crate::{ErrorKind, LifecycleError, RegistryError, SpawnParams, WorkerEntry, WorkerState, WorkerStatus, WorkerView};
 
