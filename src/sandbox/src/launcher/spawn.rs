@@ -118,9 +118,8 @@ impl Launcher {
         }
         if let Command::Worker { model: asked, .. } = &request.command {
             let found = self.model(asked, policy, who.ids)?;
-            model = found.inside;
-            binds.extend(found.binds);
-            trees.extend(found.trees);
+            model.clone_from(&found.inside);
+            binds.extend(found.hand_over(&mut trees));
         }
         for directory in binary_dirs.iter().chain(&policy.worker.library_dirs).filter(|d| d.is_dir()) {
             binds.push(read_only(directory));
