@@ -4,12 +4,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sandbox_tests::Sandboxed;
 use serde_json::{Value, json};
 use test_support::{Hive, HiveOptions, eventually, http_get, mock_binary, require_root};
 
@@ -158,7 +161,8 @@ fn confined(hive: &Hive, daemon: &Value, client: &Value) {
 #[test]
 fn a_client_has_its_model_beside_its_groups_memory() {
     require_root!();
-    let hive = hive_with(&mock_binary(), |options| options.model("m-00001-of-00002.gguf", b"weights").model("m-00002-of-00002.gguf", b"more"));
+    let hive =
+        hive_with(&mock_binary(), |options| options.model("m-00001-of-00002.gguf", b"weights").model("m-00002-of-00002.gguf", b"more"));
     let worker = hive.call("worker_spawn", json!({"worker_id": "a", "model": "m-00001-of-00002.gguf", "policy": "shares", "device": 0}));
     assert_eq!(daemons(&hive, 0)[0]["clients"], json!(["a"]));
     for (file, content) in [("m-00001-of-00002.gguf", "weights"), ("m-00002-of-00002.gguf", "more")] {
@@ -166,6 +170,26 @@ fn a_client_has_its_model_beside_its_groups_memory() {
         assert!(read.contains("\"ok\":true") && read.contains(content), "{read}");
     }
     assert!(ask(&worker, &format!("/open?path={PIPES}/{CONTROL}.pid&mode=r")).contains("\"ok\":true"), "and its daemon");
+}
+
+#[test]
+fn no_daemon_is_started_on_a_gpu_that_somebody_else_of_the_machine_has() {
+    require_root!();
+    let hive = hive_with(&mock_binary(), |options| options);
+    let file = hive.directory().join("devices.toml").display().to_string();
+    let policy = "[worker]\nbinary = \"unused\"\n[devices]\ngpus = \"leased\"\n";
+    let run = Sandboxed::with_policy(policy).option("--devices", &file).option("--device", "GPU-0");
+    let mut command = run.command(&["/bin/sh", "-c", "echo on; read -r line"]);
+    let mut holder = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start a run");
+    let mut said = [0; 3];
+    holder.stdout.take().expect("a pipe").read_exact(&mut said).expect("it is on the GPU");
+    let refused = hive.rpc("worker_spawn", json!({"model": "m", "policy": "shares", "device": 0})).expect_err("it is a run's");
+    assert!(refused.kind() == "device_busy" && refused.message.contains("another hive"), "{refused}");
+    let told = hive.stderr();
+    assert!(told.lines().any(|line| line.contains("audit: refused") && line.contains("mps-")), "nor is there a daemon for it: {told}");
+    drop(holder.stdin.take());
+    assert!(holder.wait().expect("wait for the run").success());
+    spawn(&hive, "a", 0);
 }
 
 #[test]
@@ -208,9 +232,10 @@ fn a_daemon_that_dies_is_told_to_each_client_and_the_next_start_has_a_new_one() 
 fn without_a_daemon_a_start_is_refused_or_told_as_the_policy_says() {
     require_root!();
     let absent = "[gpus]\nmps_control = \"/nonexistent/nvidia-cuda-mps-control\"\n";
-    for (hive, why) in
-        [(Hive::start(options().config(absent)), "nowhere to be found"), (hive_with(Path::new("/bin/false"), |options| options), "did not come up")]
-    {
+    for (hive, why) in [
+        (Hive::start(options().config(absent)), "nowhere to be found"),
+        (hive_with(Path::new("/bin/false"), |options| options), "did not come up"),
+    ] {
         let wishes = || hive.call("worker_spawn", json!({"worker_id": "w", "model": "m", "policy": "wishes", "device": 0}));
         hive.call("worker_delete", json!({"worker_id": wishes()["worker_id"]}));
         let before = hive.snapshot();

@@ -230,7 +230,8 @@ impl Launcher {
                 }
             };
             let Some(entry) = self.ledger.entries.remove(&id) else { continue };
-            self.gpu_locks.unlock(entry.gpus, if left.is_empty() { Gone::All } else { Gone::Not });
+            let stuck = self.gpu_locks.unlock(entry.locks, if left.is_empty() { Gone::All } else { Gone::Not });
+            self.ledger.stuck.extend(stuck.into_iter().map(|number| (number, id.clone())));
             let (code, signal) = entry.ended.map_or((None, None), |e| (e.code, e.signal));
             if self.options.purpose == Purpose::Run {
                 let _ = self.directories.forget(id.as_str());
