@@ -20,6 +20,11 @@ pub(crate) fn spawn_of(seq: u64, policy: &str) -> Vec<u8> {
     spawn_with(seq, json!({"policy": policy})).to_string().into_bytes()
 }
 
+/// A look-up, which could not be had.
+pub(crate) fn find_of(seq: u64, policy: &str) -> Vec<u8> {
+    json!({"op": "find", "seq": seq, "policy": policy, "model": "m"}).to_string().into_bytes()
+}
+
 /// Every attempt.
 pub(crate) fn all() -> Vec<Attempt> {
     let lists = [policies(), limits(), updates(), command(), models(), devices(), ids(), ports(), descriptors(), stolen(), messages()];

@@ -15,6 +15,7 @@ mod descriptors;
 mod launcher;
 
 use std::io::{self, BufRead, Write};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -79,28 +80,34 @@ fn attack(place: &Place) -> io::Result<()> {
         row(&attempt.name, attempt.expected.text(), &answer)?;
         wait_to_be_looked_at()?;
     }
-    flood(&mut launcher)?;
+    flood(&mut launcher, "a flood of spawns", |seq| Ok((attempts::spawn_of(seq, "no-such-policy"), descriptors::control()?)))?;
+    flood(&mut launcher, "a flood of look-ups", |seq| Ok((attempts::find_of(seq, "no-such-policy"), vec![])))?;
     after_the_end(&mut launcher)
 }
 
-/// More spawns than can wait: the launcher's memory and descriptors are not a hive's to fill.
-fn flood(launcher: &mut Launcher) -> io::Result<()> {
+/// A message, and the descriptors that go with it.
+type Sent = (Vec<u8>, Vec<OwnedFd>);
+
+/// More requests than can wait: the launcher's time, memory and descriptors are not a hive's to fill.
+fn flood(launcher: &mut Launcher, name: &str, request: impl Fn(u64) -> io::Result<Sent>) -> io::Result<()> {
     const MANY: usize = 3000;
     let mut answers = Vec::new();
     for seq in (2_000_000..).take(MANY) {
-        launcher.tell(&attempts::spawn_of(seq, "no-such-policy"), descriptors::control()?)?;
+        let (message, fds) = request(seq)?;
+        launcher.tell(&message, fds)?;
         while let Some(answer) = launcher.hear_within(Duration::ZERO)? {
             answers.push(answer.kind);
         }
     }
     // Those that wait for their time get it: a thousand, at the configured rate.
     while answers.len() < MANY {
-        let answer = launcher.hear_within(Duration::from_secs(60))?.ok_or_else(|| io::Error::other("not every spawn was answered"))?;
+        let answer =
+            launcher.hear_within(Duration::from_secs(60))?.ok_or_else(|| io::Error::other(format!("{name}: not each was answered")))?;
         answers.push(answer.kind);
     }
     let full = answers.iter().filter(|kind| *kind == "at_capacity").count();
     let kind = if full > 0 { "at_capacity" } else { "unknown_policy" };
-    row("a flood of spawns", "at_capacity", &Answer { op: "refused".into(), kind: kind.into(), message: format!("{full} of {MANY}") })?;
+    row(name, "at_capacity", &Answer { op: "refused".into(), kind: kind.into(), message: format!("{full} of {MANY}") })?;
     wait_to_be_looked_at()
 }
 

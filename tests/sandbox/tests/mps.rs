@@ -4,12 +4,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sandbox_tests::Sandboxed;
 use serde_json::{Value, json};
 use test_support::{Hive, HiveOptions, eventually, http_get, mock_binary, require_root};
 
@@ -28,13 +31,13 @@ fn devices() -> String {
 }
 
 /// A hive that finds `program` as NVIDIA's control daemon.
-fn hive_with(program: &Path) -> Hive {
+fn hive_with(program: &Path, more: impl FnOnce(HiveOptions) -> HiveOptions) -> Hive {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let here = std::env::temp_dir().join(format!("rbee-hive-mps-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
     fs::create_dir(&here).expect("make a directory for the daemon");
     let named = here.join(CONTROL);
     fs::copy(program, &named).expect("copy the daemon");
-    let hive = Hive::start(options().with_program(&named.display().to_string()));
+    let hive = Hive::start(more(options().with_program(&named.display().to_string())));
     fs::remove_dir_all(here).expect("remove what was copied on");
     hive
 }
@@ -91,7 +94,7 @@ fn status_line(pid: i32, name: &str) -> String {
 #[test]
 fn workers_of_one_group_share_a_daemon_which_ends_with_the_last_of_them() {
     require_root!();
-    let hive = hive_with(&mock_binary());
+    let hive = hive_with(&mock_binary(), |options| options);
     // The launcher keeps the device program of a list that was asked for once.
     for gpu in [0, 1] {
         spawn(&hive, "w", gpu);
@@ -156,9 +159,43 @@ fn confined(hive: &Hive, daemon: &Value, client: &Value) {
 }
 
 #[test]
+fn a_client_has_its_model_beside_its_groups_memory() {
+    require_root!();
+    let hive =
+        hive_with(&mock_binary(), |options| options.model("m-00001-of-00002.gguf", b"weights").model("m-00002-of-00002.gguf", b"more"));
+    let worker = hive.call("worker_spawn", json!({"worker_id": "a", "model": "m-00001-of-00002.gguf", "policy": "shares", "device": 0}));
+    assert_eq!(daemons(&hive, 0)[0]["clients"], json!(["a"]));
+    for (file, content) in [("m-00001-of-00002.gguf", "weights"), ("m-00002-of-00002.gguf", "more")] {
+        let read = ask(&worker, &format!("/read?path=/models/{file}"));
+        assert!(read.contains("\"ok\":true") && read.contains(content), "{read}");
+    }
+    assert!(ask(&worker, &format!("/open?path={PIPES}/{CONTROL}.pid&mode=r")).contains("\"ok\":true"), "and its daemon");
+}
+
+#[test]
+fn no_daemon_is_started_on_a_gpu_that_somebody_else_of_the_machine_has() {
+    require_root!();
+    let hive = hive_with(&mock_binary(), |options| options);
+    let file = hive.directory().join("devices.toml").display().to_string();
+    let policy = "[worker]\nbinary = \"unused\"\n[devices]\ngpus = \"leased\"\n";
+    let run = Sandboxed::with_policy(policy).option("--devices", &file).option("--device", "GPU-0");
+    let mut command = run.command(&["/bin/sh", "-c", "echo on; read -r line"]);
+    let mut holder = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start a run");
+    let mut said = [0; 3];
+    holder.stdout.take().expect("a pipe").read_exact(&mut said).expect("it is on the GPU");
+    let refused = hive.rpc("worker_spawn", json!({"model": "m", "policy": "shares", "device": 0})).expect_err("it is a run's");
+    assert!(refused.kind() == "device_busy" && refused.message.contains("another hive"), "{refused}");
+    let told = hive.stderr();
+    assert!(told.lines().any(|line| line.contains("audit: refused") && line.contains("mps-")), "nor is there a daemon for it: {told}");
+    drop(holder.stdin.take());
+    assert!(holder.wait().expect("wait for the run").success());
+    spawn(&hive, "a", 0);
+}
+
+#[test]
 fn no_request_sets_what_mps_is_told_nor_starts_a_daemon() {
     require_root!();
-    let hive = hive_with(&mock_binary());
+    let hive = hive_with(&mock_binary(), |options| options);
     for name in ["CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT", "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] {
         let asked = json!({"model": "m", "policy": "shares", "device": 0, "env": {name: "x"}});
         assert_eq!(hive.rpc("worker_spawn", asked).expect_err("it is the lease's").kind(), "policy_violation", "{name}");
@@ -171,7 +208,7 @@ fn no_request_sets_what_mps_is_told_nor_starts_a_daemon() {
 #[test]
 fn a_daemon_that_dies_is_told_to_each_client_and_the_next_start_has_a_new_one() {
     require_root!();
-    let hive = hive_with(&mock_binary());
+    let hive = hive_with(&mock_binary(), |options| options);
     let workers = [spawn(&hive, "a", 0), spawn(&hive, "b", 0)];
     let daemon = daemons(&hive, 0)[0].clone();
     kill(Pid::from_raw(pid(&daemon)), Signal::SIGKILL).expect("kill a daemon that we started");
@@ -195,9 +232,10 @@ fn a_daemon_that_dies_is_told_to_each_client_and_the_next_start_has_a_new_one() 
 fn without_a_daemon_a_start_is_refused_or_told_as_the_policy_says() {
     require_root!();
     let absent = "[gpus]\nmps_control = \"/nonexistent/nvidia-cuda-mps-control\"\n";
-    for (hive, why) in
-        [(Hive::start(options().config(absent)), "nowhere to be found"), (hive_with(Path::new("/bin/false")), "did not come up")]
-    {
+    for (hive, why) in [
+        (Hive::start(options().config(absent)), "nowhere to be found"),
+        (hive_with(Path::new("/bin/false"), |options| options), "did not come up"),
+    ] {
         let wishes = || hive.call("worker_spawn", json!({"worker_id": "w", "model": "m", "policy": "wishes", "device": 0}));
         hive.call("worker_delete", json!({"worker_id": wishes()["worker_id"]}));
         let before = hive.snapshot();
@@ -218,7 +256,7 @@ fn without_a_daemon_a_start_is_refused_or_told_as_the_policy_says() {
 #[test]
 fn nothing_of_a_group_outlives_a_hive_that_is_killed() {
     require_root!();
-    let mut hive = hive_with(&mock_binary());
+    let mut hive = hive_with(&mock_binary(), |options| options);
     let worker = spawn(&hive, "a", 0);
     let daemon = daemons(&hive, 0)[0].clone();
     let groups = fs::read_to_string(format!("/proc/{}/cgroup", pid(&daemon))).expect("its groups");

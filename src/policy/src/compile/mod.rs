@@ -80,7 +80,7 @@ pub fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> R
     let mps = mps::compile(policy, request, facts, &mut not_in_force)?;
     let gpu_memory = gpu::compile(policy, request, (facts, mps.as_ref()), (&mut limits, &mut not_in_force))?;
     let mut env = env::compile(policy, request, facts)?;
-    env.extend(mps::env(policy, request, mps.as_ref()));
+    env.extend(mps::env(policy, request, mps.as_ref(), gpu_memory.as_ref().map(|memory| memory.limit_bytes)));
     let (executable, argv, readiness, port) = command(policy, request, facts)?;
     check_size(&argv, &env)?;
     let socket = match mps {

@@ -55,8 +55,9 @@ pub(super) fn compile(
     }
 }
 
-/// The variables. They come last, so that nothing else sets them.
-pub(super) fn env(policy: &Policy, request: &WorkerRequest, plan: Option<&MpsPlan>) -> BTreeMap<String, String> {
+/// The variables. They come last, so that nothing else sets them. `memory`, bytes, is what the sandbox is told to have: a lease may have less than
+/// its policy gives.
+pub(super) fn env(policy: &Policy, request: &WorkerRequest, plan: Option<&MpsPlan>, memory: Option<u64>) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
     let mut set = |name: &str, value: String| drop(env.insert(name.to_owned(), value));
     let Some(plan) = plan else { return env };
@@ -65,8 +66,8 @@ pub(super) fn env(policy: &Policy, request: &WorkerRequest, plan: Option<&MpsPla
         set("CUDA_MPS_LOG_DIRECTORY", LOGS.into());
         return env;
     }
-    if let Some(max) = policy.devices.gpu_memory_max {
-        set("CUDA_MPS_PINNED_DEVICE_MEM_LIMIT", memory_limit(max.value, gpus(request).count()));
+    if let Some(bytes) = memory {
+        set("CUDA_MPS_PINNED_DEVICE_MEM_LIMIT", memory_limit(bytes, gpus(request).count()));
     }
     if let Some(percent) = policy.devices.mps_active_threads {
         set("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", percent.to_string());
@@ -99,17 +100,19 @@ fn has_gpu(request: &WorkerRequest) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::{GpuMemoryEnforcer, GpuMemoryPlan, SandboxPlan, WorkerId, embedded};
 
     fn plan(devices: &str, gpus: &[&str], mps: MpsFacts) -> Result<SandboxPlan, Violation> {
         let text = format!("[worker]\nbinary = \"x\"\n[devices]\ngpus = \"leased\"\n{devices}\n[request]\nmay_set = [\"env\"]\n");
-        compile(&text, serde_json::json!({"run": {"argv": ["x"]}}), (gpus, mps))
+        compile(&text, json!({"run": {"argv": ["x"]}}), Value::Null, (gpus, mps))
     }
 
-    fn compile(text: &str, command: serde_json::Value, (gpus, mps): (&[&str], MpsFacts)) -> Result<SandboxPlan, Violation> {
+    fn compile(text: &str, command: Value, lease: Value, (gpus, mps): (&[&str], MpsFacts)) -> Result<SandboxPlan, Violation> {
         let policy = Policy::parse("t", "t.toml", text, &|name| embedded::fragment(name).map(str::to_owned)).unwrap();
-        let request = serde_json::json!({"worker_id": "w", "policy": "t", "command": command, "devices": gpus, "env": {}, "limits": {},
+        let request = json!({"worker_id": "w", "policy": "t", "command": command, "devices": gpus, "lease": lease, "env": {}, "limits": {},
             "port": null});
         let request: WorkerRequest = serde_json::from_value(request).unwrap();
         super::super::compile(
@@ -150,6 +153,22 @@ mod tests {
     }
 
     #[test]
+    fn a_narrower_lease_is_what_the_server_holds() {
+        let leased = |max: &str, bytes: u64| {
+            let text = format!(
+                "[worker]\nbinary = \"x\"\n[devices]\ngpus = \"leased\"\nmps = \"required\"\nshare = {{ memory = \"8GiB\" }}\n{max}\n"
+            );
+            let lease = json!({"id": "lease:1", "share": {"memory": bytes}});
+            let plan = compile(&text, json!({"run": {"argv": ["x"]}}), lease, (&["GPU-0"], there())).unwrap();
+            (plan.gpu_memory.map(|m| m.limit_bytes), plan.env.get("CUDA_MPS_PINNED_DEVICE_MEM_LIMIT").cloned())
+        };
+        assert_eq!(leased("", 2 << 30), (Some(2 << 30), Some("0=2048M".into())), "the policy has no limit of its own");
+        let max = "gpu_memory_max = { value = \"4GiB\", enforce = \"if_available\" }";
+        assert_eq!(leased(max, 2 << 30), (Some(2 << 30), Some("0=2048M".into())));
+        assert_eq!(leased(max, 6 << 30), (Some(4 << 30), Some("0=4096M".into())));
+    }
+
+    #[test]
     fn a_memory_limit_that_a_program_can_go_past_is_no_required_one() {
         let max = |enforce: &str| {
             format!("share = {{ ways = 2 }}\nmps = \"required\"\ngpu_memory_max = {{ value = \"1GiB\", enforce = \"{enforce}\" }}")
@@ -176,7 +195,7 @@ mod tests {
     #[test]
     fn the_daemon_serves_a_socket_where_clients_find_it_and_has_no_network() {
         let text = embedded::policy("mps").unwrap();
-        let plan = compile(text, serde_json::json!({"mps": {"clients": "p"}}), (&["GPU-0"], MpsFacts::default())).unwrap();
+        let plan = compile(text, json!({"mps": {"clients": "p"}}), Value::Null, (&["GPU-0"], MpsFacts::default())).unwrap();
         assert_eq!((plan.mps, plan.argv), (Some(MpsPlan::Server), vec!["/usr/bin/d".to_owned(), "-f".to_owned()]));
         assert_eq!((plan.socket.as_deref(), plan.port), (Some(std::path::Path::new(CONTROL)), None));
         assert_eq!((plan.network, plan.on_hive_exit), (crate::NetworkMode::Private, crate::OnHiveExit::Kill));

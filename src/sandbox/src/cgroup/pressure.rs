@@ -64,6 +64,11 @@ pub(crate) enum Told {
 }
 
 impl Source {
+    #[cfg(test)]
+    pub(crate) fn of(tells: Tells, fd: OwnedFd) -> Self {
+        Self { tells, fd }
+    }
+
     /// To be polled for [`flags`](Self::flags).
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

@@ -27,6 +27,14 @@ pub(super) struct Asked {
     worker: Option<String>,
 }
 
+/// What starts no worker, and is as much work as a start: so it has the starts' rate.
+pub(super) enum Trial {
+    /// A policy is judged, in a cgroup and namespaces that are made for it.
+    Judge { policy: String },
+    /// Files are looked for, and an id-mapping is made for a model that only its owner may read.
+    Find { policy: String, model: String },
+}
+
 /// What the hive's channel came to.
 pub(super) enum Hive {
     Talks,
@@ -81,15 +89,8 @@ impl Launcher {
                 Ok(loaded) => self.reply(channel, &asked, &FromLauncher::Texts { seq, texts: loaded.texts }),
                 Err(error) => self.refuse(channel, &asked, error),
             },
-            ToLauncher::PolicyJudge { name, .. } => {
-                if let Err((asked, _)) = self.trials.push((asked, name)) {
-                    self.refuse(channel, &asked, crowded());
-                }
-            }
-            ToLauncher::Find { seq, policy, model } => match self.find(&policy, &model) {
-                Ok(()) => tell(channel, &FromLauncher::Done { seq }, &[]),
-                Err(error) => self.refuse(channel, &asked, error),
-            },
+            ToLauncher::PolicyJudge { name, .. } => self.queue_trial(channel, asked, Trial::Judge { policy: name }),
+            ToLauncher::Find { policy, model, .. } => self.queue_trial(channel, asked, Trial::Find { policy, model }),
             ToLauncher::Forget { seq, worker_id } => match self.forget(&worker_id) {
                 Ok(()) => tell(channel, &FromLauncher::Done { seq }, &[]),
                 Err(error) => self.refuse(channel, &asked, error),
@@ -148,13 +149,26 @@ impl Launcher {
         }
     }
 
+    fn queue_trial(&mut self, channel: &LauncherChannel, asked: Asked, trial: Trial) {
+        if let Err((asked, _)) = self.trials.push((asked, trial)) {
+            self.refuse(channel, &asked, crowded());
+        }
+    }
+
     pub(super) fn start_what_is_due(&mut self, channel: &LauncherChannel) {
         while let Some((asked, request, handed)) = self.spawns.pop(Instant::now()) {
             self.answer_spawn(channel, &asked, request, handed);
         }
-        while let Some((asked, name)) = self.trials.pop(Instant::now()) {
-            match self.judge(&name) {
-                Ok(judgement) => self.reply(channel, &asked, &FromLauncher::Judged { seq: asked.seq, judgement: Box::new(judgement) }),
+        while let Some((asked, trial)) = self.trials.pop(Instant::now()) {
+            let seq = asked.seq;
+            let tried = match trial {
+                Trial::Judge { policy } => {
+                    self.judge(&policy).map(|judgement| FromLauncher::Judged { seq, judgement: Box::new(judgement) })
+                }
+                Trial::Find { policy, model } => self.find(&policy, &model).map(|()| FromLauncher::Done { seq }),
+            };
+            match tried {
+                Ok(message) => self.reply(channel, &asked, &message),
                 Err(error) => self.refuse(channel, &asked, error),
             }
         }

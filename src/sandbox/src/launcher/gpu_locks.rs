@@ -1,12 +1,12 @@
 //! A GPU is one launcher's at a time, of all hives and `run`s of the machine: each has a ledger of its own and knows nothing of the others'.
 //!
 //! One lock file for the machine, as for the uids; a byte of it stands for a device node. The open file description lock (fcntl(2),
-//! F_OFD_SETLK) is shared by the workers of one launcher that share the GPU, and inherited by their inits: it is free when the last of them
-//! is gone, however they ended. A simulation's stand-ins are locked among those who simulate with the same file.
+//! F_OFD_SETLK) is shared by the workers of one launcher that share the GPU and by the MPS daemon on it, and inherited by their inits: it is free
+//! when the last of them is gone, however they ended. A simulation's stand-ins are locked among those who simulate with the same file.
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,33 +38,48 @@ impl GpuLocks {
         Self { path: directory.join("devices.lock"), simulation }
     }
 
-    /// Locks what is claimed, or joins the lock that a worker of this launcher has.
+    /// Locks what a worker holds and what an MPS daemon serves, or joins the locks that others of this launcher have.
     ///
-    /// Errors: `device_busy` where somebody else has it.
-    pub(super) fn lock(&self, mut claims: Vec<Claim>, ledger: &Ledger) -> Result<Vec<Claim>, LaunchError> {
-        for claim in &mut claims {
-            let ours = ledger.entries.values().flat_map(|e| &e.gpus).filter(|other| other.number == claim.number);
-            claim.lock = match ours.filter_map(|other| other.lock.clone()).next() {
-                Some(lock) => Some(lock),
-                None => Some(Arc::new(self.take(claim.number)?)),
-            };
+    /// Errors: `device_busy` where somebody else has one.
+    pub(super) fn lock(&self, (gpus, serves): (&[Claim], &[DeviceNumber]), ledger: &Ledger) -> Result<Vec<Locked>, LaunchError> {
+        let mut locked: Vec<Locked> = Vec::new();
+        for number in gpus.iter().map(|claim| claim.number).chain(serves.iter().copied()) {
+            // A second lock on the same node would be refused for the first.
+            if locked.iter().any(|l| l.number == number) {
+                continue;
+            }
+            let ours = ledger.entries.values().flat_map(|e| &e.locks).find(|l| l.number == number);
+            locked.push(match ours {
+                Some(lock) => lock.clone(),
+                None => Locked { number, file: Arc::new(self.take(number)?) },
+            });
         }
-        Ok(claims)
+        Ok(locked)
     }
 
     /// A worker is gone, with everything in its cgroup: what it alone had is free at once. Other inits that are being born may hold a copy of
     /// the descriptor for a moment yet, as they do of all of the launcher's.
     ///
-    /// What is still in use by something that does not die stays locked for as long as this launcher lives.
-    pub(super) fn unlock(&self, claims: Vec<Claim>, everything_is_gone: Gone) {
-        for lock in claims.into_iter().filter_map(|claim| claim.lock) {
-            match (everything_is_gone, Arc::into_inner(lock)) {
-                (Gone::All, Some(file)) => drop(fcntl(&file, FcntlArg::F_OFD_SETLK(&whole(libc::F_UNLCK)))),
-                (Gone::Not, Some(file)) => drop(file.into_raw_fd()),
-                // Others of its own are on it.
-                (_, None) => {}
+    /// What is still in use by something that does not die stays locked for as long as this launcher lives, whoever else is on it: the numbers
+    /// are given back, for [`Ledger::stuck`].
+    pub(super) fn unlock(&self, locks: Vec<Locked>, everything_is_gone: Gone) -> Vec<DeviceNumber> {
+        let mut stuck = Vec::new();
+        for Locked { number, file } in locks {
+            match everything_is_gone {
+                Gone::All => {
+                    // Without it others of its own are on it, or something that does not die.
+                    if let Some(file) = Arc::into_inner(file) {
+                        drop(fcntl(&file, FcntlArg::F_OFD_SETLK(&whole(libc::F_UNLCK))));
+                    }
+                }
+                Gone::Not => {
+                    // Counted for good: nobody is the last after it.
+                    std::mem::forget(file);
+                    stuck.push(number);
+                }
             }
         }
+        stuck
     }
 
     fn take(&self, number: DeviceNumber) -> Result<OwnedFd, LaunchError> {
@@ -98,6 +113,21 @@ impl GpuLocks {
     }
 }
 
+/// One node, locked.
+#[derive(Clone, Debug)]
+pub(super) struct Locked {
+    number: DeviceNumber,
+    /// Shared by all of this launcher that are on it.
+    file: Arc<OwnedFd>,
+}
+
+impl Locked {
+    /// For an init to inherit.
+    pub(super) fn as_raw(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
 /// Whether a worker has left nothing behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gone {
@@ -118,31 +148,68 @@ mod tests {
 
     use super::*;
 
-    fn claims(minor: u32) -> Vec<Claim> {
-        vec![Claim { number: (DeviceKind::Char, 195, minor), share: Share::Ways(2), lock: None }]
+    /// The fixtures' node.
+    const NODE: DeviceNumber = (DeviceKind::Char, 195, 0);
+
+    fn take(locks: &GpuLocks, ledger: &Ledger, number: DeviceNumber) -> Result<Vec<Locked>, LaunchErrorKind> {
+        let claim = Claim { number, share: Share::Ways(2) };
+        locks.lock((&[claim.clone(), claim], &[]), ledger).map_err(|e| e.kind)
+    }
+
+    fn locks(directory: &Path, simulation: Option<&str>) -> GpuLocks {
+        GpuLocks { path: directory.join("devices.lock"), simulation: simulation.map(Into::into) }
     }
 
     #[test]
     fn a_gpu_is_one_launchers_until_its_last_worker_is_gone() {
         let directory = tempfile::tempdir().unwrap();
-        let locks =
-            |simulation: Option<&str>| GpuLocks { path: directory.path().join("devices.lock"), simulation: simulation.map(Into::into) };
+        let locks = |simulation| locks(directory.path(), simulation);
         let (mut hive, other) = (super::super::ledger::tests::shared(&[Share::Ways(2)]), Ledger::new(9, None));
-        let take = |locks: &GpuLocks, ledger: &Ledger, minor| locks.lock(claims(minor), ledger).map_err(|e| e.kind);
-        let first = take(&locks(None), &hive, 0).unwrap();
-        hive.entries.values_mut().for_each(|e| e.gpus.clone_from(&first));
+        let first = take(&locks(None), &hive, NODE).unwrap();
+        assert_eq!(first.len(), 1, "a node that is named twice is locked once");
+        hive.entries.values_mut().for_each(|e| e.locks.clone_from(&first));
         drop(first);
-        let second = take(&locks(None), &hive, 0).expect("it is shared among its own");
-        assert_eq!(take(&locks(None), &other, 0).unwrap_err(), LaunchErrorKind::DeviceBusy, "another launcher's");
-        assert!(take(&locks(None), &other, 1).is_ok() && take(&locks(Some("d.toml")), &other, 0).is_ok(), "that is another device");
-        let born = second[0].lock.as_ref().unwrap().try_clone().unwrap();
-        let gpus: Vec<Claim> = std::mem::take(&mut hive.entries).into_values().flat_map(|e| e.gpus).collect();
-        locks(None).unlock(gpus, Gone::All);
-        assert_eq!(take(&locks(None), &other, 0).unwrap_err(), LaunchErrorKind::DeviceBusy, "one is left");
-        locks(None).unlock(second, Gone::All);
-        let third = take(&locks(None), &other, 0).expect("what another init has inherited keeps nobody");
+        let second = take(&locks(None), &hive, NODE).expect("it is shared among its own");
+        assert_eq!(take(&locks(None), &other, NODE).unwrap_err(), LaunchErrorKind::DeviceBusy, "another launcher's");
+        let next = (DeviceKind::Char, 195, 1);
+        assert!(take(&locks(None), &other, next).is_ok() && take(&locks(Some("d.toml")), &other, NODE).is_ok(), "that is another device");
+        let born = second[0].file.try_clone().unwrap();
+        let first: Vec<Locked> = std::mem::take(&mut hive.entries).into_values().flat_map(|e| e.locks).collect();
+        assert!(locks(None).unlock(first, Gone::All).is_empty());
+        assert_eq!(take(&locks(None), &other, NODE).unwrap_err(), LaunchErrorKind::DeviceBusy, "one is left");
+        assert!(locks(None).unlock(second, Gone::All).is_empty());
+        let third = take(&locks(None), &other, NODE).expect("what another init has inherited keeps nobody");
         drop(born);
-        locks(None).unlock(third, Gone::Not);
-        assert_eq!(take(&locks(None), &other, 0).unwrap_err(), LaunchErrorKind::DeviceBusy, "something does not die");
+        assert_eq!(locks(None).unlock(third, Gone::Not), [NODE]);
+        assert_eq!(take(&locks(None), &other, NODE).unwrap_err(), LaunchErrorKind::DeviceBusy, "something does not die");
+    }
+
+    #[test]
+    fn an_mps_daemon_is_on_no_gpu_of_another_launcher_and_keeps_others_off_when_its_clients_are_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let locks = locks(directory.path(), None);
+        let (mut hive, other) = (super::super::ledger::tests::shared(&[Share::Ways(2)]), Ledger::new(9, None));
+        let serve = |ledger: &Ledger| locks.lock((&[], &[NODE]), ledger).map_err(|e| e.kind);
+        let theirs = take(&locks, &other, NODE).unwrap();
+        assert_eq!(serve(&hive).unwrap_err(), LaunchErrorKind::DeviceBusy, "somebody else has it");
+        assert!(locks.unlock(theirs, Gone::All).is_empty());
+        hive.entries.values_mut().for_each(|e| e.locks = serve(&Ledger::new(9, None)).unwrap());
+        let client = take(&locks, &hive, NODE).expect("its clients join it");
+        assert!(locks.unlock(client, Gone::All).is_empty());
+        assert_eq!(take(&locks, &other, NODE).unwrap_err(), LaunchErrorKind::DeviceBusy, "the daemon is still on it");
+    }
+
+    #[test]
+    fn something_that_does_not_die_keeps_a_gpu_locked_when_a_sharer_ends_cleanly() {
+        let directory = tempfile::tempdir().unwrap();
+        let locks = locks(directory.path(), None);
+        let (mut hive, other) = (super::super::ledger::tests::shared(&[Share::Ways(2)]), Ledger::new(9, None));
+        let first = take(&locks, &hive, NODE).unwrap();
+        hive.entries.values_mut().for_each(|e| e.locks.clone_from(&first));
+        let second = take(&locks, &hive, NODE).unwrap();
+        hive.entries.clear();
+        assert_eq!(locks.unlock(first, Gone::Not), [NODE]);
+        assert!(locks.unlock(second, Gone::All).is_empty());
+        assert_eq!(take(&locks, &other, NODE).unwrap_err(), LaunchErrorKind::DeviceBusy);
     }
 }

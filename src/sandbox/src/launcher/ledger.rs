@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::Instant;
 
 use rbee_hive_devices::Share;
 use rbee_hive_policy::{Command, DeviceKind, DeviceNode, LimitKey, Limits, OnHiveExit, SandboxPlan, WorkerId, WorkerRequest};
 
+use super::gpu_locks::Locked;
 use crate::protocol::{LaunchError, LaunchErrorKind};
 
 /// The number of a leased device.
@@ -21,8 +21,6 @@ pub(super) type DeviceNumber = (DeviceKind, u32, u32);
 pub(super) struct Claim {
     pub(super) number: DeviceNumber,
     pub(super) share: Share,
-    /// Keeps other hives and `run`s off it, as long as one of the workers on it lives.
-    pub(super) lock: Option<Arc<OwnedFd>>,
 }
 
 /// A node that is asked for.
@@ -52,6 +50,8 @@ pub(super) struct Entry {
     pub(super) device_program: Option<u32>,
     /// GPUs that it serves, for an MPS daemon: it is no holder, and goes before somebody gets them alone.
     pub(super) serves: Vec<DeviceNumber>,
+    /// Keep other hives and `run`s off what it is on, as holder or as daemon.
+    pub(super) locks: Vec<Locked>,
     /// Keeps the uid locked until the last trace of the worker is gone.
     pub(super) uid: Option<OwnedFd>,
     /// Set once the init is reaped.
@@ -81,13 +81,15 @@ impl Seat {
 /// All workers.
 pub(super) struct Ledger {
     pub(super) entries: BTreeMap<WorkerId, Entry>,
+    /// Nodes that something of a worker which has ended is still on, because it does not die: nobody gets them any more.
+    pub(super) stuck: BTreeMap<DeviceNumber, WorkerId>,
     max_workers: usize,
     memory_total: Option<u64>,
 }
 
 impl Ledger {
     pub(super) fn new(max_workers: usize, memory_total: Option<u64>) -> Self {
-        Self { entries: BTreeMap::new(), max_workers, memory_total }
+        Self { entries: BTreeMap::new(), stuck: BTreeMap::new(), max_workers, memory_total }
     }
 
     /// What the worker counts for, if it fits into the configured total. Without a total limits may be overcommitted.
@@ -139,6 +141,14 @@ impl Ledger {
 
     /// A worker's claims, or what an MPS daemon serves, which holds nothing.
     pub(super) fn claim(&self, nodes: &[Asked<'_>], (share, seat): (Share, Seat)) -> Result<(Vec<Claim>, Vec<DeviceNumber>), LaunchError> {
+        if let Some((node, id)) = nodes.iter().find_map(|asked| Some((asked.node, self.stuck.get(&number(asked.node))?))) {
+            let text = format!(
+                "{} is still in use by something of worker {id}, which has ended: it was killed and does not die",
+                node.path.display()
+            );
+            return Err(LaunchError::new(LaunchErrorKind::DeviceBusy, text)
+                .with_hint("choose another GPU; this one can be had again once that process is gone and the hive has been restarted"));
+        }
         match seat {
             Seat::Worker => Ok((self.reserve(nodes, share)?, vec![])),
             Seat::MpsDaemon => Ok((vec![], self.serve(nodes)?)),
@@ -150,7 +160,7 @@ impl Ledger {
     fn reserve(&self, nodes: &[Asked<'_>], share: Share) -> Result<Vec<Claim>, LaunchError> {
         let mut claims = Vec::new();
         for Asked { node, memory } in nodes {
-            let number = (node.kind, node.major, node.minor);
+            let number = number(node);
             let on = |entry: &Entry| entry.gpus.iter().filter(|c| c.number == number).map(|c| c.share).collect::<Vec<_>>();
             // A GPU that lists one device by two names has it once.
             if claims.iter().any(|c: &Claim| c.number == number) {
@@ -167,7 +177,7 @@ impl Ledger {
                 let text = format!("{} is asked for {share}, and the MPS daemon {id} is still on it", node.path.display());
                 return Err(LaunchError::new(LaunchErrorKind::DeviceBusy, text));
             }
-            claims.push(Claim { number, share, lock: None });
+            claims.push(Claim { number, share });
         }
         Ok(claims)
     }
@@ -176,7 +186,7 @@ impl Ledger {
     fn serve(&self, nodes: &[Asked<'_>]) -> Result<Vec<DeviceNumber>, LaunchError> {
         let mut numbers = Vec::new();
         for Asked { node, .. } in nodes {
-            let number = (node.kind, node.major, node.minor);
+            let number = number(node);
             let alone = |entry: &Entry| entry.gpus.iter().any(|c| c.number == number && c.share == Share::Exclusive);
             if let Some((id, _)) = self.entries.iter().find(|(_, e)| alone(e)) {
                 let text = format!("an MPS daemon is asked for on {}, which worker {id} has alone", node.path.display());
@@ -186,6 +196,10 @@ impl Ledger {
         }
         Ok(numbers)
     }
+}
+
+fn number(node: &DeviceNode) -> DeviceNumber {
+    (node.kind, node.major, node.minor)
 }
 
 #[cfg(test)]
@@ -203,7 +217,7 @@ pub(super) mod tests {
     pub(in super::super) fn shared(shares: &[Share]) -> Ledger {
         let mut ledger = Ledger::new(99, None);
         for (n, share) in shares.iter().enumerate() {
-            let gpus = vec![Claim { number: (DeviceKind::Char, 195, 0), share: *share, lock: None }];
+            let gpus = vec![Claim { number: (DeviceKind::Char, 195, 0), share: *share }];
             let pidfd = std::fs::File::open("/dev/null").unwrap().into();
             let plan = Box::new(crate::verify::tests::plan());
             let entry = Entry {
@@ -216,6 +230,7 @@ pub(super) mod tests {
                 cgroup: None,
                 device_program: None,
                 serves: vec![],
+                locks: vec![],
                 uid: None,
                 ended: None,
             };
@@ -266,6 +281,19 @@ pub(super) mod tests {
         assert!(ledger.reserve(&asked, Ways(2)).is_ok());
         let refused = ledger.reserve(&asked, Exclusive).unwrap_err();
         assert!(refused.kind == LaunchErrorKind::DeviceBusy && refused.message.contains("the MPS daemon w0"), "{}", refused.message);
+    }
+
+    #[test]
+    fn what_something_that_does_not_die_is_on_is_nobodys_and_it_is_said_whose_that_was() {
+        let mut ledger = shared(&[Share::Ways(2)]);
+        ledger.stuck.insert((DeviceKind::Char, 195, 0), WorkerId::parse("gone").unwrap());
+        let (stuck, other) = (node(0), node(1));
+        let ask = |node, share, seat| ledger.claim(&[Asked { node, memory: None }], (share, seat)).map(drop);
+        for (share, seat) in [(Share::Exclusive, Seat::Worker), (Share::Ways(2), Seat::Worker), (Share::Exclusive, Seat::MpsDaemon)] {
+            let refused = ask(&stuck, share, seat).unwrap_err();
+            assert!(refused.kind == LaunchErrorKind::DeviceBusy && refused.message.contains("worker gone"), "{}", refused.message);
+            assert!(ask(&other, share, seat).is_ok());
+        }
     }
 
     fn limits(bytes: u64) -> Limits {

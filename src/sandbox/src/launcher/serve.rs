@@ -10,7 +10,7 @@ use rbee_hive_policy::{OnHiveExit, WorkerId, WorkerRequest};
 use rbee_hive_sys::clone::SingleThreaded;
 use rustix::process::{Signal as RustixSignal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
-use super::answer::{Asked, Hive, MAX_WAITING, tell};
+use super::answer::{Asked, Hive, MAX_WAITING, Trial, tell};
 use super::audit::Audit;
 use super::confine::{self, Confined};
 use super::descriptors::{Asker, Handed};
@@ -51,8 +51,8 @@ pub(super) struct Launcher {
     pub(super) asker: Asker,
     pub(super) audit: Audit,
     pub(super) spawns: Pace<(Asked, WorkerRequest, Handed)>,
-    /// Policies to be judged: each makes a cgroup and namespaces, and so has the spawns' rate.
-    pub(super) trials: Pace<(Asked, String)>,
+    /// What else is as much work as a start, and so has the spawns' rate.
+    pub(super) trials: Pace<(Asked, Trial)>,
 }
 
 pub(super) enum Life {
@@ -230,7 +230,8 @@ impl Launcher {
                 }
             };
             let Some(entry) = self.ledger.entries.remove(&id) else { continue };
-            self.gpu_locks.unlock(entry.gpus, if left.is_empty() { Gone::All } else { Gone::Not });
+            let stuck = self.gpu_locks.unlock(entry.locks, if left.is_empty() { Gone::All } else { Gone::Not });
+            self.ledger.stuck.extend(stuck.into_iter().map(|number| (number, id.clone())));
             let (code, signal) = entry.ended.map_or((None, None), |e| (e.code, e.signal));
             if self.options.purpose == Purpose::Run {
                 let _ = self.directories.forget(id.as_str());

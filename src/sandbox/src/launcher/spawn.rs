@@ -1,6 +1,6 @@
 //! One spawn: facts, plan, cgroups, descriptors, init. What fails leaves nothing behind.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rbee_hive_policy::learn::WatchPlan;
@@ -13,6 +13,7 @@ use super::Purpose;
 use super::audit::clipped;
 use super::descriptors::Handed;
 use super::directories::write_plan;
+use super::gpu_locks::Locked;
 use super::ledger::{self, Claim, DeviceNumber, Entry, Seat};
 use super::namespaces::{namespaces, namespaces_refused};
 use super::policies::passed;
@@ -46,6 +47,7 @@ struct Resolved {
     trees: Vec<Tree>,
     gpus: Vec<Claim>,
     serves: Vec<DeviceNumber>,
+    gpu_locks: Vec<Locked>,
     uid: Option<UidLease>,
     filters: Option<Filters>,
 }
@@ -102,7 +104,7 @@ impl Launcher {
             devices.exclusive.iter().map(|(node, memory)| ledger::Asked { node, memory: *memory }).collect();
         let share = lease::share(request, policy)?;
         let (gpus, serves) = self.ledger.claim(&nodes, (share, Seat::of(request)))?;
-        let gpus = self.gpu_locks.lock(gpus, &self.ledger)?;
+        let gpu_locks = self.gpu_locks.lock((&gpus, &serves), &self.ledger)?;
         let mut trees = Vec::new();
         let (who, mps) = self.identify(request, policy, (share, &mut trees))?;
         // What lies below a listed directory is the host's own already.
@@ -118,9 +120,8 @@ impl Launcher {
         }
         if let Command::Worker { model: asked, .. } = &request.command {
             let found = self.model(asked, policy, who.ids)?;
-            model = found.inside;
-            binds.extend(found.binds);
-            trees.extend(found.trees);
+            model.clone_from(&found.inside);
+            binds.extend(found.hand_over(&mut trees));
         }
         for directory in binary_dirs.iter().chain(&policy.worker.library_dirs).filter(|d| d.is_dir()) {
             binds.push(read_only(directory));
@@ -154,7 +155,7 @@ impl Launcher {
             }
             false => self.filters(policy)?,
         };
-        Ok(Resolved { plan, trees, gpus, serves, uid: who.lease, filters })
+        Ok(Resolved { plan, trees, gpus, serves, gpu_locks, uid: who.lease, filters })
     }
 
     /// What this host is for a policy, whatever is run under it.
@@ -216,14 +217,14 @@ impl Launcher {
 
     fn make(&mut self, id: WorkerId, resolved: Resolved, handed: Handed) -> Result<Spawned, LaunchError> {
         let Handed { control, streams } = handed;
-        let Resolved { mut plan, trees, gpus, serves, uid, filters } = resolved;
+        let Resolved { mut plan, trees, gpus, serves, gpu_locks, uid, filters } = resolved;
         let memory = self.ledger.admit_memory(&id, &plan.limits)?;
         let leaves = self.tree.make_leaves(&id, &plan.limits, &plan.devices).map_err(|e| leaf_failed(&e))?;
         plan.not_in_force.extend(leaves.notes.iter().cloned());
         plan.not_in_force.extend(self.confined.note());
         let oom = self.oom_context(&mut plan, &leaves).inspect_err(|_| drop(self.tree.remove_leaves(&id)))?;
         let (cgroup, device_program) = (leaves.path.clone(), leaves.device_program);
-        let locks = gpus.iter().filter_map(|gpu| Some(gpu.lock.as_ref()?.as_raw_fd())).chain(uid.as_ref().map(UidLease::as_raw)).collect();
+        let locks = gpu_locks.iter().map(Locked::as_raw).chain(uid.as_ref().map(UidLease::as_raw)).collect();
         let started = self.start(&plan, leaves, Parts { trees, control, streams, filters, oom, locks });
         match started {
             Ok((init_pid, pidfd)) => {
@@ -239,6 +240,7 @@ impl Launcher {
                     cgroup: cgroup.clone(),
                     device_program,
                     serves,
+                    locks: gpu_locks,
                     uid: lock,
                     ended: None,
                 };

@@ -129,22 +129,26 @@ impl MemoryWatch {
 
     /// Exchanges what tells of nine tenths of the limit for what tells of the limit that is in force now; whether it is another.
     fn follow(&mut self, leaf: &WorkerLeaf) -> bool {
+        self.follow_usage(leaf.usage_threshold(), || leaf.usage_source())
+    }
+
+    /// Where what tells of `threshold`, bytes, can't be opened, the old one stays, and with the next limits it is tried again.
+    fn follow_usage(&mut self, threshold: Option<u64>, open: impl FnOnce() -> Option<MemorySource>) -> bool {
         let at = self.sources.iter().position(|source| matches!(source.tells, Tells::Usage { .. }));
         let before = at.map(|at| self.sources[at].tells);
-        let now = leaf.usage_threshold().map(|threshold| Tells::Usage { threshold });
-        if before == now {
+        if before == threshold.map(|threshold| Tells::Usage { threshold }) {
             return false;
         }
-        let at = match at {
-            Some(at) => {
-                self.sources.remove(at);
-                at
+        match (at, threshold.and_then(|_| open())) {
+            (Some(at), Some(new)) => self.sources[at] = new,
+            (None, Some(new)) => {
+                // It comes before a kill is told.
+                let at = self.sources.iter().position(|source| source.tells == Tells::OutOfMemory).unwrap_or(self.sources.len());
+                self.sources.insert(at, new);
             }
-            // It comes before a kill is told.
-            None => self.sources.iter().position(|source| source.tells == Tells::OutOfMemory).unwrap_or(self.sources.len()),
-        };
-        if let Some(source) = leaf.usage_source() {
-            self.sources.insert(at, source);
+            (Some(at), None) if threshold.is_none() => drop(self.sources.remove(at)),
+            // What is told of another limit is looked at by that in force: rather at a wrong time than never.
+            (_, None) => {}
         }
         // What was told was told of another limit.
         self.told.retain(|(source, ..)| *source != PressureSource::Usage);
@@ -322,5 +326,35 @@ impl Supervisor {
             ended_for,
         };
         judge(&evidence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(tells: Tells) -> MemorySource {
+        MemorySource::of(tells, std::fs::File::open("/dev/null").unwrap().into())
+    }
+
+    fn usage(threshold: u64) -> Tells {
+        Tells::Usage { threshold }
+    }
+
+    #[test]
+    fn what_tells_of_a_limit_is_exchanged_only_for_what_tells_of_the_next() {
+        let sources = vec![source(Tells::Stall), source(usage(9)), source(Tells::OutOfMemory)];
+        let mut watch = MemoryWatch::new(OomContext { log: None, leaf: String::new(), sources }, None);
+        let mut follow = |threshold: Option<u64>, opens: bool| {
+            let changed = watch.follow_usage(threshold, || threshold.filter(|_| opens).map(|threshold| source(usage(threshold))));
+            (changed, watch.sources.iter().map(|s| s.tells).collect::<Vec<_>>())
+        };
+        let with = |threshold| vec![Tells::Stall, usage(threshold), Tells::OutOfMemory];
+        assert_eq!(follow(Some(9), true), (false, with(9)));
+        assert_eq!(follow(Some(18), false), (true, with(9)), "the old one stays where there is no new one");
+        assert_eq!(follow(Some(18), true), (true, with(18)), "and is tried again");
+        assert_eq!(follow(None, true), (true, vec![Tells::Stall, Tells::OutOfMemory]), "no limit, nothing to tell of");
+        assert_eq!(follow(Some(27), false), (true, vec![Tells::Stall, Tells::OutOfMemory]));
+        assert_eq!(follow(Some(27), true), (true, with(27)));
     }
 }

@@ -103,6 +103,18 @@ impl Model {
         Self { inside: word.to_owned(), binds: vec![], trees: vec![], map: None }
     }
 
+    /// Its binds, which count its trees from where those will be: behind `trees`, which takes them.
+    pub(crate) fn hand_over(self, trees: &mut Vec<Tree>) -> Vec<Bind> {
+        let mut binds = self.binds;
+        for bind in &mut binds {
+            if let BindSource::Opened { index } = &mut bind.source {
+                *index += trees.len();
+            }
+        }
+        trees.extend(self.trees);
+        binds
+    }
+
     fn add(&mut self, fd: &OwnedFd, target: PathBuf) -> io::Result<()> {
         let tree = MountApi::probe().tree_to_hand_over(fd)?;
         if let Some(map) = &self.map {
@@ -211,6 +223,24 @@ mod tests {
         assert_eq!(parts, [PathBuf::from("d/m-00001-of-00003.gguf"), PathBuf::from("d/m-00003-of-00003.gguf")]);
         assert!(split_parts(Path::new("m-1-of-3.gguf")).is_empty());
         assert!(split_parts(Path::new("m.gguf")).is_empty());
+    }
+
+    #[test]
+    fn its_binds_find_its_trees_behind_those_of_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |n: usize| std::fs::File::create(dir.path().join(n.to_string())).map(|f| Tree::Detached(f.into())).unwrap();
+        let bind = |index| Bind {
+            source: BindSource::Opened { index },
+            target: format!("/models/{index}").into(),
+            writable: false,
+            optional: false,
+        };
+        let mut trees = vec![open(7)];
+        let model = Model { binds: vec![bind(0), bind(1)], trees: vec![open(0), open(1)], ..Model::opaque("m") };
+        let binds = model.hand_over(&mut trees);
+        let found: Vec<usize> =
+            binds.iter().filter_map(|b| if let BindSource::Opened { index } = b.source { Some(index) } else { None }).collect();
+        assert_eq!((found, trees.len()), (vec![1, 2], 3));
     }
 
     #[test]
