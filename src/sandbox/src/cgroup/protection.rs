@@ -94,10 +94,15 @@ pub(super) fn put(tree: &Tree, leaf: &str, bytes: u64) -> Result<(), CgroupError
     sum_up(tree)
 }
 
-/// Every file that [`put`] writes for this leaf, in its order.
+/// Every file that [`put`] writes for this leaf and that is this hive's alone, in its order.
 pub(super) fn files(tree: &Tree, leaf: &str) -> Vec<PathBuf> {
-    let (Some(v2), Some(above)) = (tree.v2(), above(tree)) else { return Vec::new() };
-    [v2.dir(leaf), v2.dir(group_of(leaf))].into_iter().chain(above.ours).map(|dir| dir.join(LOW)).collect()
+    let Some(v2) = tree.v2() else { return Vec::new() };
+    [leaf, group_of(leaf), &tree.workers(), &tree.root].map(|path| v2.dir(path).join(LOW)).into()
+}
+
+/// The groups above those, the lowest first: what they hold is other hives' as well, and is never put back but added up again ([`shared_sum`]).
+pub(super) fn shared(tree: &Tree) -> Vec<PathBuf> {
+    above(tree).map(|above| above.ours.into_iter().skip(2).collect()).unwrap_or_default()
 }
 
 /// Takes a worker that is to be removed out of the sums.
@@ -119,8 +124,7 @@ pub(super) fn reset(tree: &Tree) {
 
 /// Makes the sums of the parents those without this tree, whose root is gone.
 pub(super) fn leave(tree: &Tree) {
-    let Some(above) = above(tree) else { return };
-    for dir in above.ours.iter().skip(2).filter(|dir| low(dir).is_some()) {
+    for dir in shared(tree).iter().filter(|dir| low(dir).is_some()) {
         if let Err(e) = shared_sum(dir) {
             tracing::warn!(error = %e, "memory that this hive had protected is still counted");
         }
