@@ -60,3 +60,20 @@ fn the_sum_of_a_parent_keeps_what_another_hive_has_added_meanwhile() {
     assert_eq!(changed.put_back(), Vec::<String>::new());
     assert_eq!(units(), [2, 2, 2, 2, 4]);
 }
+
+#[test]
+fn a_bound_of_huge_pages_that_half_went_down_comes_back() {
+    let looks = looks("/r");
+    let leaf = looks.at("/r/workers/w-w/worker");
+    let used = leaf.join("hugetlb.64KB.max");
+    fs::write(&used, "65536").unwrap();
+    // Refuses every write, as the kernel does where more is reserved.
+    std::os::unix::fs::symlink("/proc/sys/kernel/ngroups_max", leaf.join("hugetlb.64KB.rsvd.max")).unwrap();
+    let bounds = ["64KiB=64KiB", "64KiB=0"].map(|text| LimitValue::Text(text.into()));
+    let refused = looks.change(LimitKey::Hugetlb, bounds).unwrap_err();
+    assert!(
+        matches!(&refused.cause, Cause::Write(CgroupError::Write { path, .. }) if path.ends_with("hugetlb.64KB.rsvd.max")),
+        "{refused:?}"
+    );
+    assert_eq!((refused.left, text(&used)), (vec![], "65536".to_owned()));
+}
