@@ -56,8 +56,21 @@ pub(crate) fn inventory(simulated: Option<&Path>) -> anyhow::Result<Inventory> {
 
 /// The hidden command `nvml-helper`.
 pub(crate) fn nvml_helper(question: &[String]) -> ExitCode {
+    if let Err(why) = end_the_sparing() {
+        return crate::launch::fail(&why, 1);
+    }
     match rbee_hive_devices::nvml_helper_main(question, &mut std::io::stdout()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => crate::launch::fail(&anyhow::anyhow!("{why}"), 1),
     }
+}
+
+/// A helper inherits that hive and launcher are spared when the host runs out of memory, and can be done without.
+fn end_the_sparing() -> anyhow::Result<()> {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    let score = std::fs::read_to_string(FILE).with_context(|| format!("read {FILE}"))?;
+    if score.trim_start().starts_with('-') {
+        std::fs::write(FILE, "0").with_context(|| format!("write 0 to {FILE}"))?;
+    }
+    Ok(())
 }

@@ -47,6 +47,17 @@ fn every_file_of_a_workers_cgroups_stays_roots() {
 }
 
 #[test]
+fn a_hive_that_was_taken_over_cannot_fork_without_end() {
+    require_root!();
+    let hive = Hive::start(HiveOptions::default());
+    let groups = places(&format!("{}/hive", hive.cgroup_root()));
+    let Some(group) = groups.iter().find(|group| group.join("pids.max").exists()) else { skip!("the pids controller") };
+    let read = |file: &str| fs::read_to_string(group.join(file)).expect("a file of the group");
+    assert_eq!(read("pids.max").trim(), "4096");
+    assert!(read("cgroup.procs").lines().any(|pid| pid == hive.pid().to_string()), "{}", group.display());
+}
+
+#[test]
 fn the_init_is_not_charged_to_its_worker() {
     require_root!();
     let hive = Hive::start(HiveOptions::default());

@@ -3,13 +3,17 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a worker that is not as a test needs it ends the test")]
 
 use std::fs;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use test_support::{Hive, HiveOptions, eventually, http_get, require_root, time_factor};
+use test_support::{Hive, HiveOptions, eventually, hive_binary, http_get, poll, require_root, time_factor};
 
 const LIMIT: u64 = 64 << 20;
 /// More than any limit here.
@@ -188,4 +192,24 @@ fn confine(worker: &Value, bytes: u64) {
         fs::write(leaf.join("cgroup.subtree_control"), "+memory").expect("enable the controller");
     }
     limit(&nested, bytes);
+}
+
+#[test]
+fn a_helper_that_asks_a_driver_is_not_spared_like_its_hive() {
+    require_root!();
+    // Nobody reads its answer, so that it lives while it is looked at.
+    let (_unread, mut full) = UnixStream::pair().expect("two sockets");
+    full.set_nonblocking(true).expect("a full socket refuses");
+    while full.write(&[0; 4096]).is_ok() {}
+    full.set_nonblocking(false).expect("a full socket waits");
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "echo -900 > /proc/self/oom_score_adj && exec \"$0\" nvml-helper probe"]).arg(hive_binary());
+    let mut helper = command.stdin(Stdio::null()).stdout(OwnedFd::from(full)).spawn().expect("start the helper");
+    let own = PathBuf::from(format!("/proc/{}", helper.id()));
+    let score = || fs::read_to_string(own.join("oom_score_adj")).unwrap_or_default();
+    let is_hive = || fs::read_link(own.join("exe")).is_ok_and(|exe| exe.file_name() == hive_binary().file_name());
+    let came = poll(Duration::from_secs(10), || (is_hive() && score().trim() == "0").then_some(()));
+    let (last, ended) = (score(), helper.try_wait().expect("look at it"));
+    helper.kill().and_then(|()| helper.wait()).expect("end it");
+    assert!(came.is_some() && ended.is_none(), "{last} {ended:?}");
 }

@@ -25,6 +25,9 @@ const INIT_MEMORY: u64 = 64 << 20;
 const SOCKET_MEMORY: u64 = 64 << 20;
 /// Tasks of the init's own leaf.
 const INIT_PIDS: u64 = 32;
+/// Tasks of hive and launcher together: a thread for each CPU, 512 that may block, and a helper for each GPU; workers have groups of their own.
+/// They are spared when the host runs out of memory, and so is what one that was taken over forks.
+const HIVE_PIDS: u64 = 4096;
 
 /// See [`Tree::unenforceable`].
 pub(super) fn unenforceable(tree: &Tree) -> BTreeMap<LimitKey, String> {
@@ -119,6 +122,14 @@ pub(super) fn write_init(tree: &Tree, path: &str) -> Result<(), CgroupError> {
         }
     }
     Ok(())
+}
+
+/// The fixed limit of the group of hive and launcher, where there is a controller for it.
+pub(super) fn write_hive(tree: &Tree) -> Result<(), CgroupError> {
+    if why_not(tree, LimitKey::PidsMax).is_some() {
+        return Ok(());
+    }
+    write_one(tree, &format!("{}/hive", tree.root), (LimitKey::PidsMax, &LimitValue::Count(HIVE_PIDS)), &Limits::new())
 }
 
 /// Writes one limit to the leaf `path`, or to the group that holds it for the leaf; `all`: what else is planned.

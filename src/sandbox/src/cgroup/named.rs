@@ -131,11 +131,7 @@ fn page_files(version: Version, dir: &Path, size: u64) -> Vec<PathBuf> {
 fn huge_pages(version: Version, dir: &Path) -> Result<PageLimits, CgroupError> {
     let mut limits = PageLimits::default();
     for size in page_sizes(dir) {
-        let mut bounds = Vec::new();
-        for file in page_files(version, dir, size) {
-            // v1 shows "no limit" as the largest number that there is, rounded down to pages of this size.
-            bounds.push(read(&file)?.trim().parse::<u64>().ok().filter(|n| *n < (i64::MAX as u64) - size));
-        }
+        let bounds = page_files(version, dir, size).iter().map(|file| page_bound(file, size)).collect::<Result<Vec<_>, _>>()?;
         // The weakest of them counts.
         let all = bounds.into_iter().collect::<Option<Vec<u64>>>();
         if let Some(bytes) = all.and_then(|all| all.into_iter().max()) {
@@ -145,12 +141,23 @@ fn huge_pages(version: Version, dir: &Path) -> Result<PageLimits, CgroupError> {
     Ok(limits)
 }
 
+/// What one file bounds, bytes.
+fn page_bound(file: &Path, size: u64) -> Result<Option<u64>, CgroupError> {
+    // v1 shows "no limit" as the largest number that there is, rounded down to pages of this size.
+    Ok(read(file)?.trim().parse().ok().filter(|n| *n < (i64::MAX as u64) - size))
+}
+
 fn put_huge_pages(version: Version, dir: &Path, wanted: &PageLimits) -> Result<(), CgroupError> {
-    let now = huge_pages(version, dir)?;
-    for size in page_sizes(dir).iter().filter(|size| now.0.get(size) != wanted.0.get(size)) {
+    for size in page_sizes(dir) {
+        let bound = wanted.0.get(&size).copied();
         let none = if version == Version::V1 { "-1" } else { "max" };
-        let text = wanted.0.get(size).map_or_else(|| none.to_owned(), u64::to_string);
-        page_files(version, dir, *size).iter().try_for_each(|file| write(file, &text))?;
+        let text = bound.map_or_else(|| none.to_owned(), |bytes| bytes.to_string());
+        // Each file by itself: where the second has refused what the first took, both together look as they did before.
+        for file in page_files(version, dir, size) {
+            if page_bound(&file, size)? != bound {
+                write(&file, &text)?;
+            }
+        }
     }
     Ok(())
 }

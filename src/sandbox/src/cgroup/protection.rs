@@ -4,6 +4,8 @@
 //! (effective_protection in mm/page_counter.c): a leaf's own value alone is worth nothing. So the worker's group has as much as the leaf, and each
 //! group above it, as far as it is ours, the sum of its children's. Must never know: policies.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rbee_hive_policy::WorkerId;
@@ -12,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::error::CgroupError;
 use super::files::group_of;
-use super::interface::{open_dir, read, write_checked};
+use super::interface::{open_dir, open_write, read, write_checked};
 use super::leaf::is_v2_root;
 use super::limits::page;
 use super::tree::Tree;
@@ -92,10 +94,15 @@ pub(super) fn put(tree: &Tree, leaf: &str, bytes: u64) -> Result<(), CgroupError
     sum_up(tree)
 }
 
-/// Every file that [`put`] writes for this leaf, in its order.
+/// Every file that [`put`] writes for this leaf and that is this hive's alone, in its order.
 pub(super) fn files(tree: &Tree, leaf: &str) -> Vec<PathBuf> {
-    let (Some(v2), Some(above)) = (tree.v2(), above(tree)) else { return Vec::new() };
-    [v2.dir(leaf), v2.dir(group_of(leaf))].into_iter().chain(above.ours).map(|dir| dir.join(LOW)).collect()
+    let Some(v2) = tree.v2() else { return Vec::new() };
+    [leaf, group_of(leaf), &tree.workers(), &tree.root].map(|path| v2.dir(path).join(LOW)).into()
+}
+
+/// The groups above those, the lowest first: what they hold is other hives' as well, and is never put back but added up again ([`shared_sum`]).
+pub(super) fn shared(tree: &Tree) -> Vec<PathBuf> {
+    above(tree).map(|above| above.ours.into_iter().skip(2).collect()).unwrap_or_default()
 }
 
 /// Takes a worker that is to be removed out of the sums.
@@ -117,8 +124,7 @@ pub(super) fn reset(tree: &Tree) {
 
 /// Makes the sums of the parents those without this tree, whose root is gone.
 pub(super) fn leave(tree: &Tree) {
-    let Some(above) = above(tree) else { return };
-    for dir in above.ours.iter().skip(2).filter(|dir| low(dir).is_some()) {
+    for dir in shared(tree).iter().filter(|dir| low(dir).is_some()) {
         if let Err(e) = shared_sum(dir) {
             tracing::warn!(error = %e, "memory that this hive had protected is still counted");
         }
@@ -143,8 +149,8 @@ fn sum_up(tree: &Tree) -> Result<(), CgroupError> {
 }
 
 /// [`sum`] of a parent that several hives have: the lock keeps one from writing what another has just changed.
-fn shared_sum(dir: &Path) -> Result<(), CgroupError> {
-    let fd = open_dir(dir)?;
+pub(super) fn shared_sum(dir: &Path) -> Result<(), CgroupError> {
+    let fd = open_lock(dir)?;
     let mut tries = 0;
     while let Err(errno) = flock(&fd, FlockOperation::NonBlockingLockExclusive) {
         tries += 1;
@@ -154,6 +160,15 @@ fn shared_sum(dir: &Path) -> Result<(), CgroupError> {
         let _ = poll(&mut [], Some(&MOMENT));
     }
     sum(dir)
+}
+
+/// What a parent's lock is taken on. Who can open a thing, be it to read alone, can hold its lock for ever, and everybody can open the directory and
+/// most files of a cgroup; `cgroup.kill` (Linux 5.14) can't be read, and nobody but its owner can open it to write.
+fn open_lock(dir: &Path) -> Result<OwnedFd, CgroupError> {
+    match open_write(&dir.join("cgroup.kill")) {
+        Err(CgroupError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => open_dir(dir),
+        opened => opened,
+    }
 }
 
 /// Writes the sum of the children's, where it is another than before.
@@ -201,6 +216,27 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn nobody_who_may_only_read_holds_up_the_sum_of_a_parent() {
+        let t = tempfile::tempdir().unwrap();
+        fs::create_dir(t.path().join("child")).unwrap();
+        for (file, text) in [("child/memory.low", "65536"), (LOW, "00000"), ("cgroup.kill", "")] {
+            fs::write(t.path().join(file), text).unwrap();
+        }
+        let stranger = open_dir(t.path()).unwrap();
+        flock(&stranger, FlockOperation::LockExclusive).unwrap();
+        let readable = fs::File::open(t.path().join(LOW)).unwrap();
+        flock(&readable, FlockOperation::LockExclusive).unwrap();
+        let range = libc::flock { l_type: libc::F_RDLCK as _, l_whence: libc::SEEK_SET as _, l_start: 0, l_len: 0, l_pid: 0 };
+        nix::fcntl::fcntl(&readable, nix::fcntl::FcntlArg::F_OFD_SETLK(&range)).unwrap();
+        shared_sum(t.path()).unwrap();
+        assert_eq!(fs::read_to_string(t.path().join(LOW)).unwrap(), "65536");
+        // Another hive does.
+        let hive = open_write(&t.path().join("cgroup.kill")).unwrap();
+        flock(&hive, FlockOperation::LockExclusive).unwrap();
+        assert!(matches!(shared_sum(t.path()), Err(CgroupError::Lock { .. })));
+    }
 
     #[test]
     fn the_least_of_all_levels_is_what_is_protected() {

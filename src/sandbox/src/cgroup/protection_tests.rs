@@ -1,6 +1,7 @@
 //! What protection does: two workers' page cache, some of which the kernel takes back from all workers together. Needs cgroup v2.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rbee_hive_policy::{Enforce, LimitKey, LimitValue, Limits};
@@ -61,6 +62,10 @@ fn every_group_of_ours_protects_the_sum_of_what_is_in_it() {
         ["/mine/workers/w-a/worker", "/mine/workers/w-a", "/mine/workers", "/mine", ""].map(|p| low(f, &format!("{root}{p}")) / MIB)
     };
 
+    // Any user of the machine can hold this one, and can't open the hives' own.
+    let stranger = fs::File::open(&parent).unwrap();
+    rustix::fs::flock(&stranger, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    assert_eq!(fs::metadata(parent.join("cgroup.kill")).map(|there| there.mode() & 0o777).ok(), Some(0o200));
     let a = worker(&f.tree, "a", &protected(16 * MIB));
     assert_eq!(at(&f), [16, 16, 16, 16, 24]);
     worker(&f.tree, "b", &protected(4 * MIB));

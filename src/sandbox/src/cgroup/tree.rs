@@ -270,16 +270,17 @@ impl Tree {
         Ok(())
     }
 
-    /// Moves this process, which has one thread, into `<root>/hive`, out of its starter's limits; [`destroy`](Self::destroy) moves it back.
+    /// Moves this process, which has one thread, into `<root>/hive`, out of its starter's limits and into one on tasks; [`destroy`](Self::destroy)
+    /// moves it back.
     ///
-    /// Errors: `Write`, for the first group that does not take it.
+    /// Errors: `Write`, for the first group that does not take it; those of the limit.
     pub(crate) fn enter(&self) -> Result<(), CgroupError> {
         for (hierarchy, _) in self.layout.hierarchies.iter().zip(&self.origins).filter(|(_, origin)| origin.is_some()) {
             // Unlike cgroup.procs, which v2 has alone, this waits for nobody.
             let file = if hierarchy.version == Version::V1 { "tasks" } else { "cgroup.procs" };
             interface::write(&hierarchy.dir(&format!("{}/hive/{file}", self.root)), "0")?;
         }
-        Ok(())
+        limits::write_hive(self)
     }
 
     /// Removes a worker's leaves and group in every hierarchy, without waiting: `Busy` until its last process is gone.

@@ -6,12 +6,13 @@ use rbee_hive_policy::{LimitKey, LimitValue};
 
 use super::super::detect::Version;
 use super::super::error::CgroupError;
-use super::super::{interface, named};
+use super::super::{interface, named, protection};
 
 #[derive(Debug)]
 enum Before {
     Text { path: PathBuf, text: String },
     Named { key: LimitKey, version: Version, dir: PathBuf, text: String },
+    Sum { dir: PathBuf },
 }
 
 /// Old texts, in the order in which they were overwritten.
@@ -29,6 +30,11 @@ impl Journal {
     /// A text to be put back, whatever the file holds now.
     pub(super) fn add(&mut self, path: &Path, text: &str) {
         self.0.push(Before::Text { path: path.to_owned(), text: text.to_owned() });
+    }
+
+    /// A group whose protection is the sum of its children's, some of which are other hives': it is added up again.
+    pub(super) fn add_sum(&mut self, dir: PathBuf) {
+        self.0.push(Before::Sum { dir });
     }
 
     /// Keeps the bounds of a limit by name.
@@ -54,6 +60,7 @@ impl Journal {
                 let value = if text.is_empty() { LimitValue::max() } else { LimitValue::Text(text) };
                 named::put(key, version, (&dir, &value)).map_err(|e| describe(&dir.join(key.name()), &e))
             }
+            Before::Sum { dir } => protection::shared_sum(&dir).map_err(|e| describe(&dir.join(protection::LOW), &e)),
         };
         self.0.into_iter().rev().filter_map(|before| back(before).err()).collect()
     }

@@ -11,6 +11,8 @@
 mod hold_tests;
 mod journal;
 mod memory;
+#[cfg(test)]
+mod undo_tests;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -215,6 +217,7 @@ impl<'a> Run<'a> {
         if key.is_named() {
             self.journal.keep_named(key, version, &dir)?;
         } else if key == LimitKey::MemoryLow {
+            protection::shared(self.tree).into_iter().rev().for_each(|dir| self.journal.add_sum(dir));
             protection::files(self.tree, &self.leaf).iter().try_for_each(|file| self.journal.keep(file))?;
         } else {
             files.in_dir(version, &dir).into_iter().try_for_each(|file| self.journal.keep(&dir.join(file)))?;
