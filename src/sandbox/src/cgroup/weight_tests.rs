@@ -32,7 +32,7 @@ fn shares(heavy: &Leaves, light: &Leaves) -> (u64, u64) {
 }
 
 fn spinning(f: &Fixture, leaves: &Leaves) -> Child {
-    f.shell(leaves, "while :; do :; done").stdout(Stdio::null()).spawn().unwrap()
+    f.shell(leaves, "while kill -0 $PPID; do :; done").stdout(Stdio::null()).spawn().unwrap()
 }
 
 /// Whether what is read back of a worker is this weight.
