@@ -69,7 +69,7 @@ impl GpuLocks {
                 Gone::All => {
                     // Without it others of its own are on it, or something that does not die.
                     if let Some(file) = Arc::into_inner(file) {
-                        drop(fcntl(&file, FcntlArg::F_OFD_SETLK(&whole(libc::F_UNLCK))));
+                        let _ = fcntl(&file, FcntlArg::F_OFD_SETLK(&whole(libc::F_UNLCK)));
                     }
                 }
                 Gone::Not => {

@@ -344,7 +344,7 @@ mod tests {
     #[test]
     fn what_tells_of_a_limit_is_exchanged_only_for_what_tells_of_the_next() {
         let sources = vec![source(Tells::Stall), source(usage(9)), source(Tells::OutOfMemory)];
-        let mut watch = MemoryWatch::new(OomContext { log: None, leaf: String::new(), sources }, None);
+        let mut watch = MemoryWatch::new(OomContext { log: None, leaf: None, sources }, None);
         let mut follow = |threshold: Option<u64>, opens: bool| {
             let changed = watch.follow_usage(threshold, || threshold.filter(|_| opens).map(|threshold| source(usage(threshold))));
             (changed, watch.sources.iter().map(|s| s.tells).collect::<Vec<_>>())
