@@ -152,6 +152,8 @@ impl WorkerSpawner {
         // its end of the link closes then. After that the watch decides whether they are free.
         let _ = link.send(&ToInit::Stop { by: StoppedBy::Request, grace_ms: 0 }).await;
         let _ = timeout(UNCLEAR_END, async { while events.recv().await.is_some() {} }).await;
+        // Before its lease goes back, as at every end: the last of a group ends its daemon.
+        attached.mps.leave(id).await;
         attached.leases.release_worker(id);
         Err(unclear)
     }

@@ -30,3 +30,10 @@ impl Attached {
         self.leases.forget(id);
     }
 }
+
+#[cfg(test)]
+impl super::WorkerSpawner {
+    pub(crate) fn mps_daemons(&self) -> Vec<crate::task::WorkerHandle> {
+        self.attached().unwrap().mps.daemons()
+    }
+}
