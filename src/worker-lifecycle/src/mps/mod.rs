@@ -109,6 +109,15 @@ impl MpsGroups {
         }
     }
 
+    /// To a client that was not known to be one when its daemon ended. Who was, is told at that moment.
+    pub(crate) fn tell_if_lost(&self, tools: &Tools, client: &WorkerHandle) {
+        let Some(server) = client.known.mps.get() else { return };
+        if !lock(&self.roster).has(&client.id, |daemon| daemon.id == *server) {
+            let why = format!("its group's MPS daemon {server} has ended while it was started; what is started from now on has a new one");
+            tell(tools, client, (server, &why));
+        }
+    }
+
     /// Every daemon.
     pub(crate) fn daemons(&self) -> Vec<WorkerHandle> {
         lock(&self.roster).all().map(|(_, daemon, _)| daemon.clone()).collect()
@@ -170,9 +179,11 @@ impl MpsGroups {
     }
 }
 
-/// To one client: the event, what explains it later, and what is in force.
+/// To one client, once: the event, what explains it later, and what is in force.
 fn tell(tools: &Tools, client: &WorkerHandle, (daemon, why): (&WorkerId, &str)) {
-    client.known.gpus.lose_mps();
+    if !client.known.gpus.lose_mps() {
+        return;
+    }
     client.known.gpus.add_incident(why);
     let (generation, devices) = {
         let view = client.view.borrow();

@@ -123,3 +123,19 @@ async fn a_start_without_an_answer_keeps_its_lease_until_its_daemon_has_ended() 
     assert_eq!(start.await.unwrap().unwrap_err().kind, ErrorKind::LauncherGone);
     assert!(hive.spawner.leases().is_empty() && hive.spawner.mps_daemons().is_empty());
 }
+
+#[tokio::test]
+async fn a_daemon_that_ends_while_a_client_is_started_is_told_to_that_one_too() {
+    let hive = hive();
+    hive.spawn("a", "hold", "shared-hold").await.unwrap();
+    hive.seen.close_gate();
+    let spawner = hive.spawner.clone();
+    let start = tokio::spawn(async move { spawner.spawn(params("b", "hold", "shared-hold")).await });
+    eventually("it is no member", || hive.spawner.devices().iter().any(|d| d.mps.iter().any(|mps| mps.clients == ["a", "b"]))).await;
+    kill(&daemon(&hive)).await;
+    until_told(&hive, "a").await;
+    hive.seen.open_gate();
+    start.await.unwrap().unwrap();
+    until_told(&hive, "b").await;
+    assert_eq!(told(&hive, "a").await, 1);
+}

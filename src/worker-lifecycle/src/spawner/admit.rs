@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use rbee_hive_devices::Lease;
 use rbee_hive_policy::exposure::Remains;
-use rbee_hive_policy::{Command, GpuLease, MpsPlan, NetworkMode, Policy, SandboxPlan, WorkerId, WorkerRequest};
+use rbee_hive_policy::{Command, GpuLease, NetworkMode, Policy, SandboxPlan, WorkerId, WorkerRequest};
 use rbee_hive_sandbox::protocol::{FromLauncher, ToInit, ToLauncher};
 use rbee_hive_sandbox::{SetupFailure, StoppedBy, Verdict};
 use tokio::sync::watch;
@@ -122,9 +122,7 @@ impl WorkerSpawner {
                     let _ = handle.known.link.set(Arc::downgrade(&link));
                     let _ = handle.known.grace.set(Duration::from_millis(plan.stop.grace_ms));
                     let _ = plan.gpu_memory.map(|limit| handle.known.gpus.limit.set(limit));
-                    if let Some(MpsPlan::Client { server, .. }) = &plan.mps {
-                        let _ = handle.known.mps.set(server.clone());
-                    }
+                    attached.set_mps(&plan, &handle);
                     let asked = params.limits.keys().copied().collect();
                     let _ = handle.known.decision.set(Decision { policy_digest, asked, remains: Remains::from(&*plan) });
                     self.remember(&handle, &params.policy);
