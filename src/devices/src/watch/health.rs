@@ -34,7 +34,9 @@ impl Health {
             self.told.truncate(REMEMBERED - 1);
             self.told.push_front(fault.id.clone());
             let (class, meaning) = xid(fault.code);
-            let blamed = fault.pid.and_then(|pid| look.scene.owners.get(&pid)).filter(|_| class != XidClass::Hardware);
+            // Who holds no GPU, as an MPS daemon, has it from its clients: which one's fault it is, is not known then.
+            let holds = |owner: &&String| look.scene.holders.values().any(|holders| holders.contains(*owner));
+            let blamed = fault.pid.and_then(|pid| look.scene.owners.get(&pid)).filter(holds).filter(|_| class != XidClass::Hardware);
             let workers = blamed.map_or_else(|| look.holders().into_iter().collect(), |worker| vec![worker.clone()]);
             found.push(Finding::Fault { gpu: look.gpu, code: fault.code, class, meaning, pid: fault.pid, workers });
             if class == XidClass::Hardware {

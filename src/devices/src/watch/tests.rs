@@ -77,6 +77,18 @@ fn a_fault_is_told_once_to_whom_it_concerns_and_only_the_hardwares_drains() {
 }
 
 #[test]
+fn a_programs_fault_at_an_mps_server_is_told_to_every_holder() {
+    let mut watch = Watch::default();
+    let all = ["v".to_owned(), "w".to_owned()];
+    let holders = [(0, all.clone().into()), (1, ["part".to_owned()].into())].into();
+    let scene = Scene { holders, owners: [(5, "mps-1".to_owned()), (9, "part".to_owned())].into(), ..at(0) };
+    let told = step(&mut watch, faulty(31, Some(5), "a"), &scene);
+    assert!(matches!(&told[..], [Finding::Fault { pid: Some(5), workers, .. }] if *workers == all), "{told:?}");
+    let told = step(&mut watch, faulty(31, Some(9), "b"), &scene);
+    assert!(matches!(&told[..], [Finding::Fault { workers, .. }] if *workers == ["part"]), "the whole GPU tells of its parts: {told:?}");
+}
+
+#[test]
 fn a_strangers_process_is_told_when_it_was_there_twice_and_when_it_is_gone() {
     let mut watch = Watch::default();
     let both = || with(GIB, &[(7, Some(1)), (99, Some(1))]);

@@ -6,12 +6,15 @@
 //!  last end ──► daemon stopped, its cgroup gone ──► the lease goes back
 //! ```
 //! A daemon is a sandbox like a worker's with a task like a worker's, and no worker: nothing lists, counts, measures or stops it but its group.
-//! It ends before the last lease of its group does, so that nobody finds it on a GPU that is free.
+//! It ends before the last lease of its group does, so that nobody finds it on a GPU that is free. Every wait for one is bounded: a group's
+//! leases wait for its turn.
 //!
 //! Must never know: which worker gets which GPU, nor how a daemon is confined.
 
 mod roster;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,9 +32,9 @@ use roster::Roster;
 use crate::channel::lock;
 use crate::launcher::LauncherClient;
 use crate::task::{Command, Tools, WorkerHandle};
-use crate::{About, EventKind, WorkerRegistry, WorkerState};
+use crate::{About, EventKind, WorkerRegistry, WorkerState, WorkerView};
 
-/// How long a daemon's end may take beyond its grace; what is left after that is told.
+/// How long a daemon's end may take beyond its grace, and its start beyond its time to answer; what is left after that is told.
 const BEYOND_GRACE: Duration = Duration::from_secs(30);
 
 /// All groups.
@@ -47,8 +50,8 @@ impl MpsGroups {
         Arc::new(Self { launcher, registry, roster: Mutex::default() })
     }
 
-    /// Makes the worker a member of the group, and starts its daemon where there is none; its name. Waits until that answers, which the
-    /// daemon's policy bounds.
+    /// Makes the worker a member of the group, and starts its daemon where there is none; its name. Waits until that answers: as long as the
+    /// daemon's policy lets it, and [`BEYOND_GRACE`] more.
     ///
     /// Errors: why there is none, one clause; the worker is no member then.
     pub(crate) async fn join(
@@ -60,36 +63,58 @@ impl MpsGroups {
         let turn = lock(&self.roster).enter(&key, worker);
         // One start or end of a group's daemon at a time.
         let _turn = turn.lock().await;
-        let there = lock(&self.roster).daemon(&key).cloned();
+        let joined = self.daemon(tools, &key, policy).await;
+        if joined.is_err() {
+            let mut roster = lock(&self.roster);
+            roster.leave(worker);
+            roster.end_if_over(&key);
+        }
+        joined
+    }
+
+    /// The group's daemon, started where there is none. Called in the group's turn.
+    async fn daemon(self: &Arc<Self>, tools: &Arc<Tools>, key: &Key, policy: &str) -> Result<WorkerId, String> {
+        let there = lock(&self.roster).daemon(key).cloned();
         if let Some(daemon) = there {
             if daemon.view.borrow().state == WorkerState::Ready {
                 return Ok(daemon.id);
             }
-            // It is on its way out by itself: its clients are to be told of it, not of the next one.
-            self.ended(tools, (&key, &daemon)).await;
-        }
-        match self.start(tools, &key, policy).await {
-            Ok(daemon) => {
-                let (groups, tools, id) = (Arc::clone(self), Arc::clone(tools), daemon.id.clone());
-                tokio::spawn(async move { groups.ended(&tools, (&key, &daemon)).await });
-                Ok(id)
+            // It is on its way out by itself: its clients are to be told of it, not of the next one. A verdict before the end says that it
+            // does not come soon.
+            let ended = timeout(BEYOND_GRACE, daemon.until(|view| view.has_ended() || view.verdict.is_some())).await;
+            if !ended.is_ok_and(|view| view.is_none_or(|view| view.has_ended())) {
+                return Err(format!(
+                    "its group's MPS daemon {} has failed and does not end: stop the group's workers, the next start has a new one then",
+                    daemon.id
+                ));
             }
-            Err(why) => {
-                let mut roster = lock(&self.roster);
-                roster.leave(worker);
-                roster.take_if_empty(&key);
-                Err(why)
-            }
+            self.lose(tools, (key, &daemon)).await;
         }
+        self.start(tools, key, policy).await
     }
 
     /// The worker is over, its cgroup empty. The last of a group ends its daemon, and waits for that.
     pub(crate) async fn leave(&self, worker: &WorkerId) {
         let Some((key, turn)) = lock(&self.roster).leave(worker) else { return };
         let _turn = turn.lock().await;
-        let daemon = lock(&self.roster).take_if_empty(&key);
-        if let Some(daemon) = daemon {
-            self.stop(&daemon).await;
+        // It stays the group's while it ends: who comes meanwhile waits for that, and its processes are no strangers.
+        let daemon = lock(&self.roster).unneeded(&key).cloned();
+        match daemon {
+            Some(daemon) => {
+                self.stop(&daemon).await;
+                lock(&self.roster).lose(&key, |there| there.is(&daemon));
+                self.forget(&daemon.id).await;
+            }
+            None => lock(&self.roster).end_if_over(&key),
+        }
+    }
+
+    /// To a client that was not known to be one when its daemon ended. Who was, is told at that moment.
+    pub(crate) fn tell_if_lost(&self, tools: &Tools, client: &WorkerHandle) {
+        let Some(server) = client.known.mps.get() else { return };
+        if !lock(&self.roster).has(&client.id, |daemon| daemon.id == *server) {
+            let why = format!("its group's MPS daemon {server} has ended while it was started; what is started from now on has a new one");
+            tell(tools, client, (server, &why));
         }
     }
 
@@ -111,11 +136,13 @@ impl MpsGroups {
     }
 
     async fn stop(&self, daemon: &WorkerHandle) {
-        let _ = daemon.commands.send(Command::Stop { by: StoppedBy::Request, grace: None }).await;
         let grace = daemon.known.grace.get().copied().unwrap_or_default();
-        match timeout(grace.saturating_add(BEYOND_GRACE), daemon.until(crate::WorkerView::has_ended)).await {
-            Ok(_) => self.forget(&daemon.id).await,
-            Err(_) => tracing::error!(daemon = %daemon.id, "an MPS daemon does not end"),
+        let stopping = async {
+            let _ = daemon.commands.send(Command::Stop { by: StoppedBy::Request, grace: None }).await;
+            daemon.until(WorkerView::has_ended).await
+        };
+        if timeout(grace.saturating_add(BEYOND_GRACE), stopping).await.is_err() {
+            tracing::error!(daemon = %daemon.id, "an MPS daemon does not end: from now on its processes count as strangers'");
         }
     }
 
@@ -127,12 +154,20 @@ impl MpsGroups {
         }
     }
 
-    /// Waits for the daemon's end. One that its group did not ask for is told, once.
-    async fn ended(&self, tools: &Arc<Tools>, (key, daemon): (&Key, &WorkerHandle)) {
-        let end = daemon.until(crate::WorkerView::has_ended).await;
+    /// Waits for the daemon's end.
+    async fn watch(&self, tools: &Arc<Tools>, (key, daemon): (&Key, &WorkerHandle)) {
+        daemon.until(WorkerView::has_ended).await;
+        let Some(turn) = lock(&self.roster).turn(key) else { return };
+        // Who starts or ends it sees to it himself.
+        let _turn = turn.lock().await;
+        self.lose(tools, (key, daemon)).await;
+    }
+
+    /// It has ended, and its group did not ask for it: that is told, once. Called in the group's turn.
+    async fn lose(&self, tools: &Arc<Tools>, (key, daemon): (&Key, &WorkerHandle)) {
         let members = lock(&self.roster).lose(key, |there| there.is(daemon));
         let Some(members) = members else { return };
-        let how = end.and_then(|view| view.verdict).map_or_else(|| "it ended".into(), |verdict| verdict.message);
+        let how = daemon.view().verdict.map_or_else(|| "it ended".into(), |verdict| verdict.message);
         let why = format!("its group's MPS daemon {} has ended: {how}; what is started from now on has a new one", daemon.id);
         tracing::warn!(daemon = %daemon.id, "{why}");
         for member in members.iter().filter_map(|id| self.registry.handle(id.as_str())) {
@@ -144,9 +179,11 @@ impl MpsGroups {
     }
 }
 
-/// To one client: the event, what explains it later, and what is in force.
+/// To one client, once: the event, what explains it later, and what is in force.
 fn tell(tools: &Tools, client: &WorkerHandle, (daemon, why): (&WorkerId, &str)) {
-    client.known.gpus.lose_mps();
+    if !client.known.gpus.lose_mps() {
+        return;
+    }
     client.known.gpus.add_incident(why);
     let (generation, devices) = {
         let view = client.view.borrow();

@@ -43,19 +43,33 @@ impl<D> Roster<D> {
         Arc::clone(&group.turn)
     }
 
-    /// Takes a member out; its group, which stays until [`Roster::take_if_empty`]. `None` where it is a member of none.
+    /// Takes a member out; its group, which stays until [`Roster::end_if_over`]. `None` where it is a member of none.
     pub(super) fn leave(&mut self, worker: &WorkerId) -> Option<(Key, Turn)> {
         let (key, group) = self.0.iter_mut().find(|(_, group)| group.members.contains(worker))?;
         group.members.remove(worker);
         Some((key.clone(), Arc::clone(&group.turn)))
     }
 
-    /// Ends a group that nobody is in; its daemon, if it has one.
-    pub(super) fn take_if_empty(&mut self, key: &Key) -> Option<D> {
-        if !self.0.get(key)?.members.is_empty() {
-            return None;
+    /// Ends a group that has neither members nor a daemon.
+    pub(super) fn end_if_over(&mut self, key: &Key) {
+        if self.0.get(key).is_some_and(|group| group.members.is_empty() && group.daemon.is_none()) {
+            self.0.remove(key);
         }
-        self.0.remove(key)?.daemon
+    }
+
+    /// What is held while the group's daemon is started or ended.
+    pub(super) fn turn(&self, key: &Key) -> Option<Turn> {
+        Some(Arc::clone(&self.0.get(key)?.turn))
+    }
+
+    /// The daemon of a group that nobody is in. It stays the group's until it is lost.
+    pub(super) fn unneeded(&self, key: &Key) -> Option<&D> {
+        self.0.get(key).filter(|group| group.members.is_empty())?.daemon.as_ref()
+    }
+
+    /// Whether a member's group has this daemon.
+    pub(super) fn has(&self, member: &WorkerId, is_it: impl Fn(&D) -> bool) -> bool {
+        self.0.values().any(|group| group.members.contains(member) && group.daemon.as_ref().is_some_and(&is_it))
     }
 
     /// The group's daemon.
@@ -70,11 +84,13 @@ impl<D> Roster<D> {
         }
     }
 
-    /// Its daemon has ended, if it still has that one: the members that are without it now.
+    /// Its daemon has ended, if it still has that one: the members that are without it now. Without any, the group ends.
     pub(super) fn lose(&mut self, key: &Key, is_it: impl Fn(&D) -> bool) -> Option<BTreeSet<WorkerId>> {
         let group = self.0.get_mut(key)?;
         group.daemon.take_if(|daemon| is_it(daemon))?;
-        Some(group.members.clone())
+        let members = group.members.clone();
+        self.end_if_over(key);
+        Some(members)
     }
 
     /// Every daemon with its group.
@@ -104,21 +120,26 @@ mod tests {
         roster.enter(&key(&["GPU-0"]), &id("c"));
         assert_eq!((roster.daemon(&one), roster.daemon(&key(&["GPU-0"]))), (Some(&7), None), "a part of the set is another group");
         assert_eq!(roster.leave(&id("a")).map(|(key, _)| key), Some(one.clone()));
-        assert_eq!(roster.take_if_empty(&one), None, "somebody is left");
+        assert_eq!(roster.unneeded(&one), None, "somebody is left");
         assert!(roster.leave(&id("a")).is_none() && roster.leave(&id("nobody")).is_none());
         roster.leave(&id("b"));
-        assert_eq!((roster.take_if_empty(&one), roster.take_if_empty(&one)), (Some(7), None));
+        roster.end_if_over(&one);
+        assert_eq!((roster.unneeded(&one), roster.all().count()), (Some(&7), 1), "it is the group's until it has ended");
+        assert_eq!(roster.lose(&one, |daemon| *daemon == 7), Some(BTreeSet::new()));
+        assert!(roster.turn(&one).is_none(), "the group has ended with it");
     }
 
     #[test]
-    fn who_comes_while_the_last_one_goes_keeps_the_daemon() {
+    fn who_comes_while_the_last_one_goes_finds_the_same_turn_and_the_daemon() {
         let mut roster = Roster::default();
         let one = key(&["GPU-0"]);
         roster.enter(&one, &id("a"));
         roster.set_daemon(&one, 7);
         let (_, turn) = roster.leave(&id("a")).unwrap();
         assert!(Arc::ptr_eq(&turn, &roster.enter(&one, &id("b"))), "it waits for the same turn");
-        assert_eq!((roster.take_if_empty(&one), roster.daemon(&one)), (None, Some(&7)));
+        assert_eq!((roster.unneeded(&one), roster.daemon(&one)), (None, Some(&7)));
+        assert_eq!(roster.lose(&one, |_| true), Some([id("b")].into()));
+        assert!(roster.turn(&one).is_some_and(|still| Arc::ptr_eq(&still, &turn)), "nor does a daemon's end end a group with members");
     }
 
     #[test]
@@ -127,10 +148,12 @@ mod tests {
         let one = key(&["GPU-0"]);
         roster.enter(&one, &id("a"));
         roster.set_daemon(&one, 8);
+        assert!(roster.has(&id("a"), |daemon| *daemon == 8) && !roster.has(&id("b"), |_| true));
         assert_eq!(roster.lose(&one, |daemon| *daemon == 7), None, "one of before");
         assert_eq!(roster.lose(&one, |daemon| *daemon == 8), Some([id("a")].into()));
+        assert!(!roster.has(&id("a"), |_| true));
         assert_eq!((roster.lose(&one, |_| true), roster.daemon(&one)), (None, None));
         let other = Key { user: "somebody".into(), ..one.clone() };
-        assert!(roster.daemon(&other).is_none() && roster.take_if_empty(&other).is_none());
+        assert!(roster.daemon(&other).is_none() && roster.unneeded(&other).is_none());
     }
 }

@@ -9,8 +9,9 @@ use rbee_hive_policy::exposure::Remains;
 use rbee_hive_policy::{Command, MPS_POLICY, WorkerId, WorkerRequest};
 use rbee_hive_sandbox::protocol::FromLauncher;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
-use super::{Key, MpsGroups};
+use super::{BEYOND_GRACE, Key, MpsGroups};
 use crate::channel::lock;
 use crate::events::Teller;
 use crate::init_link::InitLink;
@@ -22,27 +23,32 @@ use crate::{LifecycleError, SpawnParams, WaitFor};
 const TAIL: usize = 3;
 
 impl MpsGroups {
-    /// A daemon that answers. Errors: why there is none, one clause; nothing is left of it then.
-    pub(super) async fn start(&self, tools: &Arc<Tools>, key: &Key, policy: &str) -> Result<WorkerHandle, String> {
-        let daemon = self.begin(tools, key, policy).await.map_err(|error| {
+    /// A daemon that answers; its name. Errors: why there is none, one clause; it is the group's no more then.
+    pub(super) async fn start(self: &Arc<Self>, tools: &Arc<Tools>, key: &Key, policy: &str) -> Result<WorkerId, String> {
+        let (daemon, limit) = self.begin(tools, key, policy).await.map_err(|error| {
             let hint = error.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
             format!("its group's MPS daemon can't be started: {}{hint}", error.message)
         })?;
         lock(&self.roster).set_daemon(key, daemon.clone());
-        let view = daemon.until(|view| view.has_ended() || view.ready_at.is_some()).await;
-        match view {
-            Some(view) if !view.has_ended() => Ok(daemon),
-            view => {
-                lock(&self.roster).lose(key, |there| there.is(&daemon));
-                let said = last_lines(tools, &daemon.id).await;
-                self.forget(&daemon.id).await;
-                let how = view.and_then(|view| view.verdict).map_or_else(|| "it ended".into(), |verdict| verdict.message);
-                Err(format!("its group's MPS daemon did not come up: {how}{said}"))
+        let (groups, of, its, there) = (Arc::clone(self), Arc::clone(tools), key.clone(), daemon.clone());
+        tokio::spawn(async move { groups.watch(&of, (&its, &there)).await });
+        let how = match timeout(limit, daemon.until(|view| view.has_ended() || view.ready_at.is_some())).await {
+            Ok(Some(view)) if !view.has_ended() => return Ok(daemon.id),
+            Ok(view) => view.and_then(|view| view.verdict).map_or_else(|| "it ended".into(), |verdict| verdict.message),
+            // Its own time begins only when its program runs: it hangs before that.
+            Err(_) => {
+                self.stop(&daemon).await;
+                format!("it was not up after {} s", limit.as_secs())
             }
-        }
+        };
+        lock(&self.roster).lose(key, |there| there.is(&daemon));
+        let said = last_lines(tools, &daemon.id).await;
+        self.forget(&daemon.id).await;
+        Err(format!("its group's MPS daemon did not come up: {how}{said}"))
     }
 
-    async fn begin(&self, tools: &Arc<Tools>, key: &Key, policy: &str) -> Result<WorkerHandle, LifecycleError> {
+    /// A daemon, and how long it may take until it answers.
+    async fn begin(&self, tools: &Arc<Tools>, key: &Key, policy: &str) -> Result<(WorkerHandle, Duration), LifecycleError> {
         let io = |e: std::io::Error| LifecycleError::new(crate::ErrorKind::SetupFailed, format!("make the channel to the init: {e}"));
         let (link, theirs, events) = InitLink::open().map_err(io)?;
         let (id, story) = (name()?, Story::new(tools.narrator.clone(), None));
@@ -68,10 +74,11 @@ impl MpsGroups {
         let _ = handle.known.link.set(Arc::downgrade(&link));
         let _ = handle.known.grace.set(Duration::from_millis(plan.stop.grace_ms));
         let _ = handle.known.decision.set(Decision { policy_digest, asked: vec![], remains: Remains::from(&*plan) });
+        let limit = Duration::from_millis(plan.start_timeout_ms).saturating_add(BEYOND_GRACE);
         let (plan, tools) = (*plan, Arc::clone(tools));
         let born = Born { plan, link, events, init, released, port: None, commands, view, story, tools, handle: handle.clone() };
         tokio::spawn(task::run(born));
-        Ok(handle)
+        Ok((handle, limit))
     }
 }
 

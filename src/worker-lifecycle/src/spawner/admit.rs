@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use rbee_hive_devices::Lease;
 use rbee_hive_policy::exposure::Remains;
-use rbee_hive_policy::{Command, GpuLease, MpsPlan, NetworkMode, Policy, SandboxPlan, WorkerId, WorkerRequest};
+use rbee_hive_policy::{Command, GpuLease, NetworkMode, Policy, SandboxPlan, WorkerId, WorkerRequest};
 use rbee_hive_sandbox::protocol::{FromLauncher, ToInit, ToLauncher};
 use rbee_hive_sandbox::{SetupFailure, StoppedBy, Verdict};
 use tokio::sync::watch;
@@ -128,9 +128,7 @@ impl WorkerSpawner {
                     let _ = handle.known.link.set(Arc::downgrade(&link));
                     let _ = handle.known.grace.set(Duration::from_millis(plan.stop.grace_ms));
                     let _ = plan.gpu_memory.map(|limit| handle.known.gpus.limit.set(limit));
-                    if let Some(MpsPlan::Client { server, .. }) = &plan.mps {
-                        let _ = handle.known.mps.set(server.clone());
-                    }
+                    attached.set_mps(&plan, &handle);
                     let asked = params.limits.keys().copied().collect();
                     let _ = handle.known.decision.set(Decision { policy_digest, asked, remains: Remains::from(&*plan) });
                     self.remember(&handle, &params.policy);
@@ -158,6 +156,8 @@ impl WorkerSpawner {
         // its end of the link closes then. After that the watch decides whether they are free.
         let _ = link.send(&ToInit::Stop { by: StoppedBy::Request, grace_ms: 0 }).await;
         let _ = timeout(UNCLEAR_END, async { while events.recv().await.is_some() {} }).await;
+        // Before its lease goes back, as at every end: the last of a group ends its daemon.
+        attached.mps.leave(id).await;
         attached.leases.release_worker(id);
         Err(unclear)
     }

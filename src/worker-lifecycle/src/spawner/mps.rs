@@ -1,10 +1,11 @@
 //! Whether a start has an MPS daemon, and which.
 
 use rbee_hive_devices::{Lease, Share};
-use rbee_hive_policy::{Mps, MpsWish, Policy, WorkerId, mps_obstacle};
+use rbee_hive_policy::{Mps, MpsPlan, MpsWish, Policy, SandboxPlan, WorkerId, mps_obstacle};
 
 use super::Attached;
 use crate::mps::Key;
+use crate::task::WorkerHandle;
 
 impl Attached {
     /// What the launcher is told of the worker's MPS daemon, which is started where its group has none. `None` where its policy wants none;
@@ -24,9 +25,24 @@ impl Attached {
         Some(joined.map_or_else(|why| MpsWish::None { why }, MpsWish::Server))
     }
 
+    /// The launcher has made it a client, or not. Whose daemon has ended by now is told so: nobody knew it to be a client then.
+    pub(super) fn set_mps(&self, plan: &SandboxPlan, handle: &WorkerHandle) {
+        if let Some(MpsPlan::Client { server, .. }) = &plan.mps {
+            let _ = handle.known.mps.set(server.clone());
+            self.mps.tell_if_lost(&self.tools, handle);
+        }
+    }
+
     /// A start that came to nothing.
     pub(super) async fn give_up(&self, id: &WorkerId) {
         self.mps.leave(id).await;
         self.leases.forget(id);
+    }
+}
+
+#[cfg(test)]
+impl super::WorkerSpawner {
+    pub(crate) fn mps_daemons(&self) -> Vec<WorkerHandle> {
+        self.attached().unwrap().mps.daemons()
     }
 }

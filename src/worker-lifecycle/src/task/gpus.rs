@@ -46,9 +46,9 @@ impl GpusKnown {
         }
     }
 
-    /// MPS holds it no more.
-    pub(crate) fn lose_mps(&self) {
-        self.mps_ended.store(true, Ordering::SeqCst);
+    /// MPS holds it no more; whether that is news.
+    pub(crate) fn lose_mps(&self) -> bool {
+        !self.mps_ended.swap(true, Ordering::SeqCst)
     }
 
     /// Keeps what happened; the oldest goes where there are many.

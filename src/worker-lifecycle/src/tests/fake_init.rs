@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rbee_hive_policy::{NetworkMode, SandboxPlan};
+use rbee_hive_policy::{MpsPlan, NetworkMode, SandboxPlan};
 use rbee_hive_sandbox::protocol::{Channel, FromInit, IoBytes, ProcessIo, Resources, ToInit};
 use rbee_hive_sandbox::{SetupFailure, Verdict};
 use rustix::process::{PidfdFlags, pidfd_open};
@@ -78,7 +78,8 @@ impl FakeInit {
         }
         let pidfd = pidfd_open(rustix::process::Pid::from_child(worker), PidfdFlags::empty()).unwrap();
         let ticks = procfs::process::Process::new(worker.id() as i32).unwrap().stat().unwrap().starttime;
-        if matches!(self.act.as_str(), "serve" | "netns" | "unkillable") {
+        // A daemon answers on its socket, whatever else it does.
+        if matches!(self.act.as_str(), "serve" | "netns" | "unkillable") || self.plan.mps == Some(MpsPlan::Server) {
             self.serve();
         }
         if self.act != "slow" {

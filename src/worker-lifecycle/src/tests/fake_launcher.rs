@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
-use rbee_hive_policy::{Command, Enforce, HostFacts, LimitKey, LimitValue, PlannedLimit, Policy, SandboxPlan, WorkerRequest, compile};
+use rbee_hive_policy::{
+    Command, Enforce, HostFacts, LimitKey, LimitValue, MpsFacts, MpsWish, PlannedLimit, Policy, SandboxPlan, WorkerRequest, compile,
+};
 use rbee_hive_sandbox::launcher::HiveChannel;
 use rbee_hive_sandbox::protocol::{BelowUse, Channel, FromLauncher, LaunchError, LaunchErrorKind, PolicyTexts, ProgramSeen, ToLauncher};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
@@ -136,8 +138,13 @@ impl Launcher {
     }
 
     fn spawn(&self, seq: u64, request: WorkerRequest, mut fds: Vec<OwnedFd>) -> Option<FromLauncher> {
-        let Command::Worker { model: act, .. } = &request.command else { return None };
-        match act.as_str() {
+        let act = match &request.command {
+            Command::Worker { model, .. } => model.as_str(),
+            // An MPS daemon does what its clients' policy ends with.
+            Command::Mps { clients } => clients.strip_prefix("shared-")?,
+            Command::Run { .. } => return None,
+        };
+        match act {
             "refused" => return Some(FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::ModelNotFound) }),
             // No answer to this question: whether there is an init can't be known from it.
             "unclear" => return Some(FromLauncher::Done { seq }),
@@ -147,7 +154,7 @@ impl Launcher {
         let init = FakeInit {
             plan: plan(&request),
             control: Channel::new(fds.pop().unwrap()),
-            act: act.clone(),
+            act: act.to_owned(),
             directory: self.directory.clone(),
             batches: Arc::clone(&self.seen.batches),
         };
@@ -185,7 +192,7 @@ fn text(name: &str) -> Option<&'static str> {
         "host" | "stranger" => "[worker]\nbinary = \"w\"\n[network]\nmode = \"host\"\n",
         "impatient" => "[worker]\nbinary = \"w\"\n[network]\nmode = \"host\"\n[readiness]\nhttp = \"/health\"\nstart_timeout = \"300ms\"\n",
         // The hive holds the port, the worker serves a socket.
-        "unix" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n",
+        "unix" | "mps" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n",
         // The hive holds the port, the worker serves the same one in its own namespace.
         "default" | "private" => "[worker]\nbinary = \"w\"\n[devices]\ngpus = \"leased\"\n[request]\nmay_set = [\"args\"]\n",
         "held" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{port}\"]\n[readiness]\nnone = true\n",
@@ -199,6 +206,10 @@ fn text(name: &str) -> Option<&'static str> {
         }
         "gpu" => {
             "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnone = true\n[devices]\ngpus = \"leased\"\n"
+        }
+        name if name.starts_with("shared-") => {
+            "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\non_hive_exit = \"kill\"\n[network]\nmode = \"none\"\n[readiness]\nnone = true\n\
+             [devices]\ngpus = \"leased\"\nshare = { ways = 4 }\nmps = \"if_available\"\n"
         }
         "large" => "[worker]\nbinary = \"w\"\n[devices]\ngpus = \"leased\"\nvram_min = \"12GiB\"\n[request]\nmay_set = [\"args\"]\n",
         "gpu-limited" => {
@@ -243,6 +254,11 @@ fn plan(request: &WorkerRequest) -> SandboxPlan {
     let policy = parse(&request.policy, text(&request.policy).unwrap());
     // The listener of a worker under "stranger" is not of the uid that it should have.
     let uid = nix::unistd::geteuid().as_raw() + u32::from(request.policy == "stranger");
-    let facts = HostFacts { uid, gid: uid, binary: "/bin/w".into(), model: "m".into(), host_cpus: "0".into(), ..HostFacts::default() };
+    let mps = match &request.mps {
+        Some(MpsWish::Server(server)) => MpsFacts::There { server: server.clone(), shm: 0, shm_size: 1 << 20 },
+        Some(MpsWish::None { why }) => MpsFacts::Missing { why: why.clone() },
+        None => MpsFacts::default(),
+    };
+    let facts = HostFacts { uid, gid: uid, binary: "/bin/w".into(), model: "m".into(), host_cpus: "0".into(), mps, ..HostFacts::default() };
     compile(&policy, request, &facts).unwrap()
 }
