@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_support::{Hive, HiveOptions, eventually, http_get, port, require_root, skip, within};
+use test_support::{Hive, HiveOptions, eventually, http_get, port, require_root, skip, time_factor, within};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -57,10 +57,14 @@ fn an_idle_worker_is_frozen_and_the_next_connection_wakes_it() {
 #[test]
 fn a_worker_at_work_without_a_connection_is_not_idle() {
     require_root!();
-    let busy = "[worker]\nbinary = \"/bin/sh\"\ncommand = [\"/bin/sh\", \"-c\", \"while :; do :; done\"]\n[limits]\ncpus = 0.2\n\
-        [readiness]\nnone = true\n[network]\nmode = \"none\"\n[idle]\nafter = \"1s\"\naction = \"stop\"\n";
+    // So long that a machine that is short of CPUs lets it work meanwhile.
+    let after = time_factor();
+    let busy = format!(
+        "[worker]\nbinary = \"/bin/sh\"\ncommand = [\"/bin/sh\", \"-c\", \"while :; do :; done\"]\n[limits]\ncpus = 0.2\n\
+        [readiness]\nnone = true\n[network]\nmode = \"none\"\n[idle]\nafter = \"{after}s\"\naction = \"stop\"\n"
+    );
     let idle = busy.replace("while :; do :; done", "sleep 600");
-    let hive = Hive::start(HiveOptions::default().policy("busy", busy).policy("idle", &idle));
+    let hive = Hive::start(HiveOptions::default().policy("busy", &busy).policy("idle", &idle));
     spawn(&hive, "busy", "busy");
     spawn(&hive, "idle", "idle");
     let ended = until_state(&hive, "idle", "stopped");
