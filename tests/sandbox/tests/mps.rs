@@ -179,7 +179,7 @@ fn no_daemon_is_started_on_a_gpu_that_somebody_else_of_the_machine_has() {
     let file = hive.directory().join("devices.toml").display().to_string();
     let policy = "[worker]\nbinary = \"unused\"\n[devices]\ngpus = \"leased\"\n";
     let run = Sandboxed::with_policy(policy).option("--devices", &file).option("--device", "GPU-0");
-    let mut command = run.command(&["/bin/sh", "-c", "echo on; read -r line"]);
+    let mut command = run.command(&["/bin/sh", "-c", "echo on; read -r line; exit 0"]);
     let mut holder = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start a run");
     let mut said = [0; 3];
     holder.stdout.take().expect("a pipe").read_exact(&mut said).expect("it is on the GPU");
