@@ -115,10 +115,11 @@ fn a_childs_kill_that_the_kernel_sums_up_no_more_is_not_taken_for_the_own_proces
 /// How a line of the hive's log names a worker's child that was killed.
 const NAMED: &str = "exe (pid";
 
-/// What the hive has said of a worker when so many of its processes had been killed.
+/// What the hive has said last of a worker, once it knows of so many kills: those that come together are told together.
 fn told(hive: &Hive, id: &str, times: u64) -> Option<String> {
-    let (of, times) = (format!("worker={id}"), format!("oom_kills={times}"));
-    hive.stderr().lines().rfind(|line| line.contains(&of) && line.ends_with(&times)).map(str::to_owned)
+    let of = format!("worker={id} oom_kills=");
+    let known = |line: &&str| line.split_once(&of).and_then(|(_, count)| count.trim().parse::<u64>().ok()).is_some_and(|n| n >= times);
+    hive.stderr().lines().rfind(known).map(str::to_owned)
 }
 
 fn until_told(hive: &Hive, id: &str, times: u64) -> String {
