@@ -87,10 +87,6 @@ fn confine(worker: &Value, mib: u64) {
 #[test]
 fn a_childs_kill_that_the_kernel_sums_up_no_more_is_not_taken_for_the_own_processes() {
     require_root!();
-    if time_factor() > 1 {
-        // So many kills within five seconds, and again until the kernel names its victims.
-        skip!("a machine of full speed");
-    }
     let hive = Hive::start(HiveOptions::default().policy("noisy", &limited(64, "continue")).policy("quiet", &limited(64, "continue")));
     let (noisy, quiet) = (spawn(&hive, "noisy"), spawn(&hive, "quiet"));
     if !has_log(&hive) {
