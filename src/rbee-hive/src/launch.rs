@@ -322,6 +322,7 @@ fn run_request(args: &RunArgs, pid: u32) -> anyhow::Result<WorkerRequest> {
         env: BTreeMap::new(),
         limits,
         port: None,
+        life: Default::default(),
     })
 }
 

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod channel;
+mod death;
 mod device_watch;
 mod error;
 mod events;
@@ -27,16 +28,18 @@ mod registry;
 mod sampling;
 mod spawner;
 mod state;
+mod supervision;
 mod task;
 #[cfg(test)]
 mod tests;
 mod verifier;
 mod view;
 
+pub use death::{Evidence, WorkerStory};
 pub use device_watch::{DeviceWatch, Observe, Patience};
 pub use error::{ErrorKind, LifecycleError};
-pub use events::{About, EventHub, EventKind, Feed, Filter, HiveEvent};
-pub use explanation::{Explanation, LimitOrigin, LimitView, PolicyExplanation};
+pub use events::{About, EventHub, EventKind, Feed, Filter, HiveEvent, Moment};
+pub use explanation::{Explanation, LifeView, LimitOrigin, LimitView, PolicyExplanation};
 pub use launcher::LauncherClient;
 pub use leases::{ExternalLease, LeaseLife};
 pub use params::{ClientGone, SpawnParams, WaitFor};

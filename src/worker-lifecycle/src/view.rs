@@ -91,6 +91,9 @@ pub struct WorkerView {
     pub resources: Resources,
     pub unmeasured: Vec<Unmeasured>,
     pub verdict: Option<VerdictView>,
+    /// What it says of itself by sd_notify. It is no change of the worker: `generation` does not count it.
+    #[serde(default)]
+    pub status_text: Option<String>,
 }
 
 /// GPU memory of a worker that has a GPU.

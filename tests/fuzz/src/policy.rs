@@ -44,5 +44,6 @@ fn request() -> WorkerRequest {
         env: BTreeMap::new(),
         limits: BTreeMap::new(),
         port: Some(9100),
+        life: Default::default(),
     }
 }

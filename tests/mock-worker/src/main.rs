@@ -9,6 +9,7 @@ mod http;
 mod json;
 mod load;
 mod mps;
+mod notify;
 mod options;
 mod readiness;
 mod routes;

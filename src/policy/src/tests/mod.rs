@@ -8,6 +8,7 @@ use super::*;
 
 mod limits;
 mod shipped;
+mod supervision;
 
 fn parse(text: &str) -> Result<Policy, PolicyError> {
     Policy::parse("test", "test.toml", text, &|name| embedded::fragment(name).map(str::to_owned))
@@ -24,6 +25,7 @@ fn request() -> WorkerRequest {
         env: BTreeMap::new(),
         limits: BTreeMap::new(),
         port: Some(9100),
+        life: Life::First,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Owns its format and defaults. Must never know the command line; options win where the two meet, decided by the caller.
 
+mod access;
 mod gpus;
 mod ports;
 mod trust;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+pub(crate) use access::{AccessConfig, Account, TlsConfig};
 pub(crate) use gpus::GpuConfig;
 pub(crate) use ports::PortRange;
 pub(crate) use trust::{TrustError, check_root_owned};
@@ -42,28 +44,10 @@ pub(crate) struct Config {
     pub(crate) sample_interval: String,
     /// Who may call.
     pub(crate) access: AccessConfig,
+    /// TLS on the TCP port.
+    pub(crate) tls: TlsConfig,
     /// How GPUs are watched.
     pub(crate) gpus: GpuConfig,
-}
-
-/// The table `[access]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct AccessConfig {
-    /// Names or uids.
-    pub(crate) users: Vec<Account>,
-    /// Names or gids; their members may call.
-    pub(crate) groups: Vec<Account>,
-}
-
-/// An account by name or number.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Account {
-    /// By number.
-    Id(u32),
-    /// By name.
-    Name(String),
 }
 
 impl Default for Config {
@@ -79,6 +63,7 @@ impl Default for Config {
             worker_uids: "1879048192-1879113727".into(),
             sample_interval: "1s".into(),
             access: AccessConfig::default(),
+            tls: TlsConfig::default(),
             gpus: GpuConfig::default(),
         }
     }
@@ -186,11 +171,5 @@ mod tests {
         for text in ["", "0s", "99ms", "61s", "-1s", "5", "1 fortnight"] {
             assert!(of(text).unwrap_err().to_string().contains("sample_interval"), "{text}");
         }
-    }
-
-    #[test]
-    fn accounts_are_names_or_numbers() {
-        let config: Config = toml::from_str("[access]\nusers = [\"ada\", 1000]").unwrap();
-        assert_eq!(config.access.users, [Account::Name("ada".into()), Account::Id(1000)]);
     }
 }

@@ -14,7 +14,9 @@ use rbee_hive_sandbox::protocol::{CgroupFacts, HostFeature};
 use rbee_hive_worker_lifecycle::EventHub;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::access::AccessState;
 use crate::jobs::JobBoard;
 
 pub(crate) use caller::{Caller, Connection, Use};
@@ -37,12 +39,18 @@ pub(crate) struct HiveState {
     pub(crate) host: BTreeMap<String, HostFeature>,
     /// The devices.
     pub(crate) devices: DeviceReader,
+    /// What lies behind its access.
+    pub(crate) access: AccessState,
     /// Everything that happens to workers and devices.
     pub(crate) events: Arc<EventHub>,
     /// Running and ended jobs.
     pub(crate) jobs: JobBoard,
-    /// Cancelled when the hive is to stop.
+    /// Cancelled when the hive is to stop: nothing new is accepted.
     pub(crate) stopping: CancellationToken,
+    /// Cancelled when every worker has ended after that: streams end.
+    pub(crate) workers_gone: CancellationToken,
+    /// Connections that have become WebSockets.
+    pub(crate) sessions: TaskTracker,
 }
 
 impl HiveState {

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::peer::{Peer, Transport};
-use super::{AccessRules, router};
+use super::router;
+use crate::access::{AccessRules, Role};
 use crate::hive::fake::{self, FakeWorkers};
 
 struct Fixture {
@@ -19,18 +20,19 @@ struct Fixture {
     workers: Arc<FakeWorkers>,
     events: Arc<EventHub>,
     stopping: tokio_util::sync::CancellationToken,
+    workers_gone: tokio_util::sync::CancellationToken,
 }
 
 fn fixture() -> Fixture {
     let (state, workers) = fake::state();
-    let (stopping, events) = (state.stopping.clone(), Arc::clone(&state.events));
+    let (stopping, events, workers_gone) = (state.stopping.clone(), Arc::clone(&state.events), state.workers_gone.clone());
     let mut rules = AccessRules::default().with_token("secret");
-    rules.uids.insert(0);
-    Fixture { router: router(state, rules).unwrap(), workers, events, stopping }
+    rules.grant_uid(0, Role::Admin);
+    Fixture { router: router(state, rules).unwrap(), workers, events, stopping, workers_gone }
 }
 
 fn root() -> Peer {
-    Peer { transport: Transport::Tcp, uid: Some(0), gids: vec![] }
+    Peer { uid: Some(0), ..Peer::nobody(Transport::Tcp) }
 }
 
 fn request(method: &str, path: &str, body: impl Into<Body>) -> Request<Body> {
@@ -340,6 +342,18 @@ async fn events_are_told_with_their_numbers_and_resumed_behind_the_last_one() {
 }
 
 #[tokio::test]
+async fn a_place_of_the_future_and_one_that_is_no_number_are_cut_and_everything_that_is_kept_follows() {
+    let hive = fixture();
+    tell(&hive, &["a", "b"]);
+    for last in ["9", "18446744073709551615", "18446744073709551616", "-1", "x y"] {
+        let text = events(&hive, "/v1/events?follow=false&worker_id=b", Some(last)).await;
+        assert_eq!(ids(&text), ["0", "2"], "{last}");
+        assert!(text.contains("event: cut\n") && text.contains("\"missed\":null") && text.contains("unknown_place"), "{text}");
+    }
+    assert_eq!(ids(&events(&hive, "/v1/events?after=1&follow=false", Some("")).await), ["2"], "an empty one is none");
+}
+
+#[tokio::test]
 async fn a_followed_stream_goes_on_until_the_hive_stops_and_tells_all_that_came_before() {
     let hive = fixture();
     let reading = events(&hive, "/v1/events?after=0", None);
@@ -348,8 +362,11 @@ async fn a_followed_stream_goes_on_until_the_hive_stops_and_tells_all_that_came_
             tell(&hive, &[id]);
             tokio::task::yield_now().await;
         }
-        tell(&hive, &["c"]);
         hive.stopping.cancel();
+        tokio::task::yield_now().await;
+        // What happens while workers are stopped is told as well.
+        tell(&hive, &["c"]);
+        hive.workers_gone.cancel();
     };
     let both = async { tokio::join!(reading, acting) };
     let (text, ()) = tokio::time::timeout(std::time::Duration::from_secs(10), both).await.expect("it does not end with the hive");

@@ -8,10 +8,11 @@ use rbee_hive_narration::{JobStreams, Narrator};
 use rbee_hive_worker_lifecycle::WorkerFilter;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::boot::Booted;
 use crate::hive::{HiveState, Workers};
-use crate::http::{self, Listeners};
+use crate::http::{self, Listeners, TlsListening};
 use crate::jobs::JobBoard;
 use crate::launch;
 
@@ -22,7 +23,7 @@ pub(super) fn run(booted: Booted) -> anyhow::Result<()> {
 }
 
 async fn serve(booted: Booted) -> anyhow::Result<()> {
-    let Booted { spawner, tcp, unix, socket, rules, lock, observer } = booted;
+    let Booted { spawner, tcp, unix, socket, rules, access, lock, observer } = booted;
     let mut signals = Signals::new()?;
     let cgroup = spawner.launcher.cgroup.clone();
     let host = spawner.launcher.host.clone();
@@ -30,7 +31,8 @@ async fn serve(booted: Booted) -> anyhow::Result<()> {
     let observer = Arc::new(observer);
     let spawner = launch::attach_spawner(spawner, &observer, narrator.clone())?;
     let workers: Arc<dyn Workers> = Arc::new(Arc::clone(&spawner));
-    let stopping = CancellationToken::new();
+    let ended = Arc::clone(&spawner);
+    let (stopping, workers_gone) = (CancellationToken::new(), CancellationToken::new());
     let events = spawner.events().cloned().unwrap_or_default();
     let state = Arc::new(HiveState {
         events,
@@ -44,22 +46,30 @@ async fn serve(booted: Booted) -> anyhow::Result<()> {
             serde_json::to_value(topology).unwrap_or_default()
         }),
         jobs: JobBoard::new(narrator),
+        access: access.clone(),
         stopping: stopping.clone(),
+        workers_gone: workers_gone.clone(),
+        sessions: TaskTracker::new(),
     });
+    let tls = access.tls.map(|files| TlsListening { files, denials: Arc::clone(&rules.denials) });
+    let ending = http::Ending::of(&state);
     let router = http::router(state, rules)?;
     let listeners = Listeners {
         tcp: tokio::net::TcpListener::from_std(tcp).context("hand the TCP socket to the runtime")?,
+        tls,
         unix: tokio::net::UnixListener::from_std(unix).context("hand the Unix socket to the runtime")?,
     };
-    let http = tokio::spawn(http::serve(listeners, router, stopping.clone()));
+    let http = tokio::spawn(http::serve(listeners, router, ending));
     tokio::select! {
         () = signals.next() => tracing::info!("a signal asks the hive to stop"),
         () = stopping.cancelled() => tracing::info!("a client asks the hive to stop"),
     }
     stopping.cancel();
     stop_workers(&workers, &mut signals).await;
+    workers_gone.cancel();
     // Its connections have a bounded time to end; a panic in it changes nothing any more.
     let _ = http.await;
+    ended.end_events();
     // Gone already where the launcher has removed it; not ours to remove after the drop of privileges.
     let _ = std::fs::remove_file(&socket);
     lock.remove();

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, fchown};
-use rbee_hive_policy::SandboxPlan;
+use rbee_hive_policy::{Life, SandboxPlan};
 use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, open, openat, unlinkat};
 use rustix::io::Errno;
 use serde::Serialize;
@@ -15,7 +15,8 @@ use crate::init::write_whole;
 use crate::step::{CallError, failed};
 
 /// What a worker's state and log directories can hold: only these are ever removed.
-const KNOWN_FILES: &[&str] = &["plan.json", "verdict.json", ".plan.json.new", ".verdict.json.new", "log", "log.1"];
+const RECORDS: &[&str] = &["plan.json", "verdict.json", ".plan.json.new", ".verdict.json.new"];
+const LOGS: &[&str] = &["log", "log.1"];
 
 pub(super) struct Directories {
     state: OwnedFd,
@@ -42,8 +43,22 @@ impl Directories {
         Ok(Self { state, logs, staging, group: options.group, workers, own })
     }
 
-    /// Makes the worker's state and log directories afresh.
-    pub(super) fn make(&self, id: &str) -> Result<(OwnedFd, OwnedFd), CallError> {
+    /// The worker's state and log directories: made afresh, or those that it has, with its log.
+    pub(super) fn take(&self, id: &str, life: Life) -> Result<(OwnedFd, OwnedFd), CallError> {
+        match life {
+            Life::First => self.make(id),
+            Life::Again => self.reuse(id).map_err(failed(|| format!("open the directories of {id:?}"))),
+        }
+    }
+
+    /// What the life before has left of records is not this one's.
+    fn reuse(&self, id: &str) -> io::Result<(OwnedFd, OwnedFd)> {
+        let (state, logs) = (directory(self.state.as_fd(), id)?, directory(self.logs.as_fd(), id)?);
+        RECORDS.iter().try_for_each(|record| unlink(&state, record))?;
+        Ok((state, logs))
+    }
+
+    fn make(&self, id: &str) -> Result<(OwnedFd, OwnedFd), CallError> {
         self.forget(id).map_err(failed(|| format!("remove the old directories of {id:?}")))?;
         let one = |parent: BorrowedFd<'_>| -> Result<OwnedFd, CallError> {
             mkdirat(parent, id, Mode::from_raw_mode(0o750)).map_err(failed(|| format!("mkdirat({id:?})")))?;
@@ -140,18 +155,48 @@ fn remove(parent: BorrowedFd<'_>, name: &str) -> io::Result<()> {
         Err(Errno::NOENT) => return Ok(()),
         Err(e) => return Err(e.into()),
     };
-    for file in KNOWN_FILES {
-        match unlinkat(&inside, *file, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
+    RECORDS.iter().chain(LOGS).try_for_each(|file| unlink(&inside, file))?;
     Ok(unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+}
+
+/// One that is not there is as good as removed.
+fn unlink(directory: &OwnedFd, file: &str) -> io::Result<()> {
+    match unlinkat(directory, file, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_later_life_has_the_log_and_no_record_of_the_one_before_and_what_never_ran_has_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |name: &str| -> OwnedFd {
+            std::fs::create_dir_all(dir.path().join(name)).unwrap();
+            std::fs::File::open(dir.path().join(name)).unwrap().into()
+        };
+        let directories = Directories {
+            state: open("state"),
+            logs: open("logs"),
+            staging: dir.path().into(),
+            group: rustix::process::getegid().as_raw(),
+            workers: (dir.path().into(), dir.path().into()),
+            own: vec![],
+        };
+        let refused = directories.take("w", Life::Again).unwrap_err();
+        assert_eq!(refused.source.raw_os_error(), Some(libc::ENOENT));
+        drop(directories.take("w", Life::First).unwrap());
+        std::fs::write(dir.path().join("logs/w/log"), "said").unwrap();
+        std::fs::write(dir.path().join("state/w/verdict.json"), "{}").unwrap();
+        drop(directories.take("w", Life::Again).unwrap());
+        assert_eq!(std::fs::read_to_string(dir.path().join("logs/w/log")).unwrap(), "said");
+        assert!(!dir.path().join("state/w/verdict.json").exists(), "it would be told as this life's");
+        drop(directories.take("w", Life::First).unwrap());
+        assert!(!dir.path().join("logs/w/log").exists());
+    }
 
     #[test]
     fn only_files_of_ours_are_removed() {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rbee_hive_policy::learn::WatchPlan;
 use rbee_hive_policy::{
-    Bind, BindSource, Command, HostFacts, Ids, OnHiveExit, Policy, RootDirectory, SandboxPlan, Violation, WorkerId, WorkerRequest, compile,
+    Bind, BindSource, Command, HostFacts, Ids, Life, OnHiveExit, Policy, RootDirectory, SandboxPlan, Violation, WorkerId, WorkerRequest,
+    compile,
 };
 use rbee_hive_sys::clone::{Cloned, clone_process};
 
@@ -57,6 +58,7 @@ impl Launcher {
     pub(super) fn spawn(&mut self, request: WorkerRequest, handed: Handed) -> Result<Spawned, LaunchError> {
         self.ledger.admit(&request.worker_id, Seat::of(&request))?;
         self.check(&request)?;
+        self.check_life(&request)?;
         let loaded = self.policies.load(&request.policy)?;
         self.check_trusted(&request.policy)?;
         let policy = self.policy_of(&request, loaded.policy)?;
@@ -66,7 +68,7 @@ impl Launcher {
             resolved.plan.on_hive_exit = OnHiveExit::Kill;
         }
         check_size(&resolved.plan)?;
-        let mut spawned = self.make(request.worker_id, resolved, handed)?;
+        let mut spawned = self.make((request.worker_id, request.life), resolved, handed)?;
         spawned.policy_digest = loaded.texts.digest();
         Ok(spawned)
     }
@@ -86,6 +88,15 @@ impl Launcher {
             return refuse(LaunchErrorKind::InvalidParams, format!("device {} ({at}) is named twice", clipped(twice, 64)));
         }
         request.port.map_or(Ok(()), |port| self.ledger.admit_port(port, &self.options.ports))
+    }
+
+    /// A later life goes on with what an earlier one has left.
+    fn check_life(&self, request: &WorkerRequest) -> Result<(), LaunchError> {
+        let id = request.worker_id.as_str();
+        if request.life == Life::First || self.directories.state_of(id).is_ok() {
+            return Ok(());
+        }
+        Err(LaunchError::new(LaunchErrorKind::NotFound, format!("worker {id} is to be started again and has never run here")))
     }
 
     /// The policy `trusted` is for whoever configures the host to allow.
@@ -215,7 +226,7 @@ impl Launcher {
         made.map(Some).map_err(|e| LaunchError::new(LaunchErrorKind::InvalidPolicy, error_chain(&e)))
     }
 
-    fn make(&mut self, id: WorkerId, resolved: Resolved, handed: Handed) -> Result<Spawned, LaunchError> {
+    fn make(&mut self, (id, life): (WorkerId, Life), resolved: Resolved, handed: Handed) -> Result<Spawned, LaunchError> {
         let Handed { control, streams } = handed;
         let Resolved { mut plan, trees, gpus, serves, gpu_locks, uid, filters } = resolved;
         let memory = self.ledger.admit_memory(&id, &plan.limits)?;
@@ -225,7 +236,7 @@ impl Launcher {
         let oom = self.oom_context(&mut plan, &leaves).inspect_err(|_| drop(self.tree.remove_leaves(&id)))?;
         let (cgroup, device_program) = (leaves.path.clone(), leaves.device_program);
         let locks = gpu_locks.iter().map(Locked::as_raw).chain(uid.as_ref().map(UidLease::as_raw)).collect();
-        let started = self.start(&plan, leaves, Parts { trees, control, streams, filters, oom, locks });
+        let started = self.start(&plan, leaves, Parts { life, trees, control, streams, filters, oom, locks });
         match started {
             Ok((init_pid, pidfd)) => {
                 let (on_hive_exit, port) = (plan.on_hive_exit, plan.port);
@@ -249,7 +260,9 @@ impl Launcher {
             }
             Err(e) => {
                 self.tree.remove_leaves(&id);
-                let _ = self.directories.forget(id.as_str());
+                if life == Life::First {
+                    let _ = self.directories.forget(id.as_str());
+                }
                 Err(e)
             }
         }
@@ -257,7 +270,7 @@ impl Launcher {
 
     fn start(&self, plan: &SandboxPlan, leaves: Leaves, parts: Parts) -> Result<(i32, OwnedFd), LaunchError> {
         let setup = |step: &'static str| move |e: CallError| LaunchError::setup(step, e);
-        let (state, logs) = self.directories.make(plan.worker_id.as_str()).map_err(setup("make directories"))?;
+        let (state, logs) = self.directories.take(plan.worker_id.as_str(), parts.life).map_err(setup("make directories"))?;
         write_plan(&state, plan, leaves.path.as_deref()).map_err(setup("write the plan"))?;
         let stdio = match parts.streams {
             Some(streams) => Stdio::Inherited(streams),
@@ -301,6 +314,7 @@ fn watching(policy: &Policy) -> Result<Filters, LaunchError> {
 }
 
 struct Parts {
+    life: Life,
     trees: Vec<Tree>,
     control: OwnedFd,
     streams: Option<[OwnedFd; 3]>,

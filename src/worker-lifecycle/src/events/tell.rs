@@ -56,6 +56,8 @@ impl Teller {
 #[derive(Clone, Debug, PartialEq)]
 struct Shown {
     state: Value,
+    /// Its execution is news even where it had ended before its pid could be read.
+    started_at: Option<String>,
     verdict: Value,
     drift: Vec<String>,
 }
@@ -63,7 +65,8 @@ struct Shown {
 impl Shown {
     fn of(view: &WorkerView) -> Self {
         let verdict = serde_json::to_value(&view.verdict).unwrap_or_default();
-        Self { state: json!({"state": view.state, "pid": view.pid}), verdict, drift: view.drift.clone() }
+        let state = json!({"state": view.state, "pid": view.pid});
+        Self { state, started_at: view.started_at.clone(), verdict, drift: view.drift.clone() }
     }
 }
 
@@ -78,7 +81,7 @@ fn changes(before: Option<&Shown>, now: &Shown) -> Vec<(EventKind, Value)> {
     if differs(|a, b| a.drift == b.drift) && (before.is_some() || !now.drift.is_empty()) {
         told.push((EventKind::Drift, json!({"drift": now.drift})));
     }
-    if differs(|a, b| a.state == b.state) {
+    if differs(|a, b| a.state == b.state && a.started_at == b.started_at) {
         told.push((EventKind::State, now.state.clone()));
     }
     told
@@ -89,7 +92,7 @@ mod tests {
     use super::*;
 
     fn shown(state: &str, verdict: Value, drift: &[&str]) -> Shown {
-        Shown { state: json!({"state": state}), verdict, drift: drift.iter().map(ToString::to_string).collect() }
+        Shown { state: json!({"state": state}), started_at: None, verdict, drift: drift.iter().map(ToString::to_string).collect() }
     }
 
     fn kinds(before: Option<&Shown>, now: &Shown) -> Vec<EventKind> {
@@ -107,5 +110,7 @@ mod tests {
         let over = shown("failed", json!({"kind": "exited"}), &["left"]);
         assert_eq!(kinds(Some(&ready), &over), [Verdict, Drift, State]);
         assert_eq!(kinds(None, &over), [Verdict, Drift, State]);
+        let gone = Shown { started_at: Some("T".into()), ..ready.clone() };
+        assert_eq!(kinds(Some(&ready), &gone), [State], "it was executed, and gone before its pid could be read");
     }
 }

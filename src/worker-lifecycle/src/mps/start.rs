@@ -71,12 +71,14 @@ impl MpsGroups {
         let init = fds.pop().ok_or_else(crate::launcher::gone)?;
         let teller = Teller::new(Arc::clone(&tools.events), id, None);
         show_plan((&view, &teller), (&plan, cgroup, init_pid), notes);
-        let _ = handle.known.link.set(Arc::downgrade(&link));
-        let _ = handle.known.grace.set(Duration::from_millis(plan.stop.grace_ms));
-        let _ = handle.known.decision.set(Decision { policy_digest, asked: vec![], remains: Remains::from(&*plan) });
+        handle.known.link.set(Arc::downgrade(&link));
+        handle.known.grace.set(Duration::from_millis(plan.stop.grace_ms));
+        handle.known.decision.set(Arc::new(Decision { policy_digest, asked: vec![], remains: Remains::from(&*plan) }));
         let limit = Duration::from_millis(plan.start_timeout_ms).saturating_add(BEYOND_GRACE);
         let (plan, tools) = (*plan, Arc::clone(tools));
-        let born = Born { plan, link, events, init, released, port: None, commands, view, story, tools, handle: handle.clone() };
+        // What its group needs of it is a new one's then.
+        let again = None;
+        let born = Born { plan, link, events, init, released, port: None, commands, view, story, tools, handle: handle.clone(), again };
         tokio::spawn(task::run(born));
         Ok((handle, limit))
     }
@@ -109,6 +111,7 @@ fn request(id: &WorkerId, policy: &str, devices: Vec<String>) -> WorkerRequest {
         env: Default::default(),
         limits: Default::default(),
         port: None,
+        life: rbee_hive_policy::Life::First,
     }
 }
 

@@ -108,11 +108,12 @@ impl WorkerRegistry {
         lock(&self.slots).clear();
     }
 
-    /// Takes a worker off the list, unless another one has its name by now.
-    pub(crate) fn remove_this(&self, worker: &WorkerHandle) {
+    /// Takes a worker off the list, unless another one has its name by now. `told` is called where it was, before anybody else can have it.
+    pub(crate) fn remove_this(&self, worker: &WorkerHandle, told: impl FnOnce()) {
         let mut slots = lock(&self.slots);
         if slots.get(worker.id.as_str()).and_then(|s| s.handle.as_ref()).is_some_and(|h| h.is(worker)) {
             slots.remove(worker.id.as_str());
+            told();
         }
     }
 

@@ -11,9 +11,10 @@ use rbee_hive_sandbox::protocol::{FromLauncher, Judgement, PolicyTexts, ToLaunch
 
 use super::{Attached, Result, WorkerSpawner};
 use crate::channel::lock;
+use crate::death::Beside;
 use crate::explanation::{Explanation, LimitOrigin, LimitView, PolicyExplanation};
 use crate::task::{Decision, WorkerHandle};
-use crate::{ErrorKind, LifecycleError, WorkerView};
+use crate::{ErrorKind, LifecycleError, WorkerStory, WorkerView};
 
 /// Most versions of policies that are kept for the workers that were started under them.
 const MAX_VERSIONS: usize = 64;
@@ -52,22 +53,39 @@ impl WorkerSpawner {
         }
     }
 
-    /// Why a worker may do what it may: its policy's grants with their places, its limits with who set them, what is not in force. Also of
-    /// the last ones that were deleted.
+    /// Why a worker may do what it may: its policy's grants with their places, its limits with who set them, what is not in force; what has
+    /// happened to it; and why it ended. Also of the last ones that were deleted, or that earlier hives have had.
     ///
     /// Errors: `not_found`.
     pub async fn explain(&self, id: &WorkerId) -> Result<Explanation> {
-        let (view, known) = match self.handle(id) {
-            Ok(handle) => (handle.view(), handle.known),
-            Err(error) => self.deleted_before(id).map(|deleted| (deleted.view, deleted.known)).ok_or(error)?,
-        };
+        match self.handle(id) {
+            Ok(handle) => {
+                let kept = self.explained_before(id.as_str()).filter(|kept| kept.story.created_at == handle.view.borrow().created_at);
+                // Of a worker of an earlier hive nobody here knows what its start was decided by.
+                match kept.filter(|_| handle.known.decision.get().is_none()) {
+                    Some(kept) => Ok(kept),
+                    None => self.explain_listed(&handle).await,
+                }
+            }
+            Err(error) => self.explained_before(id.as_str()).ok_or(error),
+        }
+    }
+
+    /// The same of a worker that is listed.
+    pub(super) async fn explain_listed(&self, handle: &WorkerHandle) -> Result<Explanation> {
+        let (view, known) = (self.measured(handle).await, &handle.known);
         let decision = known.decision.get();
-        let version = match decision {
+        let version = match &decision {
             Some(decision) => self.attached()?.version(&view.policy, decision.policy_digest).await,
             None => None,
         };
         let updated = lock(&known.updated).clone();
-        Ok(Explanation { incidents: known.gpus.incidents(), ..explanation(view, (decision, &updated), version.as_deref()) })
+        let beside = self.beside(handle).await;
+        Ok(Explanation {
+            incidents: known.gpus.incidents(),
+            lives: known.lives.all(),
+            ..explanation(view, (decision.as_deref(), &updated), (version.as_deref(), beside))
+        })
     }
 
     /// Keeps the version of its policy that a worker has just been started under, while the file still says it.
@@ -100,7 +118,7 @@ impl Attached {
     }
 
     /// The version of the policy `name` with this digest; `None` where the file says something else by now.
-    async fn version(&self, name: &str, digest: u64) -> Option<Arc<Version>> {
+    pub(super) async fn version(&self, name: &str, digest: u64) -> Option<Arc<Version>> {
         if let Some(kept) = self.kept(digest) {
             return Some(kept);
         }
@@ -125,7 +143,11 @@ async fn traced(texts: PolicyTexts) -> Result<Traced> {
     parsing.await.map_err(|e| invalid(format!("the policy could not be read: {e}")))?.map_err(|e| invalid(e.to_string()))
 }
 
-fn explanation(view: WorkerView, (decision, updated): (Option<&Decision>, &BTreeSet<LimitKey>), version: Option<&Version>) -> Explanation {
+fn explanation(
+    view: WorkerView,
+    (decision, updated): (Option<&Decision>, &BTreeSet<LimitKey>),
+    (version, beside): (Option<&Version>, Beside),
+) -> Explanation {
     let gaps = decision.map(|decision| Gap::of(decision.remains, &view.not_in_force)).unwrap_or_default();
     let limits = view.limits.iter().map(|(key, value)| {
         let own = version.and_then(|v| v.traced.policy.limits.get(key));
@@ -141,8 +163,10 @@ fn explanation(view: WorkerView, (decision, updated): (Option<&Decision>, &BTree
         let from = place.map(|place| place.map_or_else(|| explain::DEFAULT.to_owned(), |origin| origin.to_string()));
         LimitView { limit: *key, value: value.clone(), origin, from }
     });
+    let limits: Vec<LimitView> = limits.collect();
     Explanation {
-        limits: limits.collect(),
+        story: WorkerStory::of(&view, &limits, beside),
+        limits,
         source: version.map(|v| v.source.clone()),
         settings: version.map(|v| explain::explain(&v.traced)),
         exposure: version.map(|v| exposure(&v.traced.policy, &gaps)),
@@ -150,5 +174,6 @@ fn explanation(view: WorkerView, (decision, updated): (Option<&Decision>, &BTree
         policy: view.policy,
         not_in_force: view.not_in_force,
         incidents: vec![],
+        lives: vec![],
     }
 }

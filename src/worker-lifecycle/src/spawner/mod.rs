@@ -1,6 +1,7 @@
 //! The surface of this crate: start, stop, watch workers.
 
 mod admit;
+mod again;
 mod binary;
 mod explain;
 mod freeze;
@@ -9,6 +10,7 @@ mod mps;
 mod queries;
 mod seed;
 mod stop;
+mod story;
 mod unborn;
 mod update;
 mod verify;
@@ -25,13 +27,15 @@ use rbee_hive_devices::Inventory;
 use rbee_hive_narration::{Narration, Narrator};
 use rbee_hive_policy::WorkerId;
 
+use crate::death::StoryStore;
 use crate::device_watch::{DeviceWatch, Watcher};
+use crate::events::NumberFile;
 use crate::launcher::LauncherClient;
 use crate::leases::Leases;
 use crate::mps::MpsGroups;
 use crate::sampling::{self, Sampler};
 use crate::state::{Hive, Refusal, may_start};
-use crate::task::{Known, Tools, WorkerHandle};
+use crate::task::{Tools, WorkerHandle};
 use crate::{ErrorKind, EventHub, LifecycleError, SpawnParams, WaitFor, WorkerRegistry, WorkerState, WorkerView};
 
 pub(crate) use admit::show_plan;
@@ -78,8 +82,12 @@ struct Attached {
     mps: Arc<MpsGroups>,
     max_workers: usize,
     draining: AtomicBool,
-    /// The last ones first.
-    deleted: Mutex<VecDeque<Deleted>>,
+    /// As they ended; the last ones first.
+    deleted: Mutex<VecDeque<WorkerView>>,
+    /// Which numbers events have.
+    numbers: Option<Arc<NumberFile>>,
+    /// Why the last workers ended.
+    stories: Arc<StoryStore>,
     /// Policies as they were when workers were started under them.
     versions: Mutex<explain::Versions>,
     /// Places under policies that bound their number.
@@ -88,18 +96,14 @@ struct Attached {
     memory_back: Duration,
 }
 
-/// A worker that is off the list.
-#[derive(Clone)]
-struct Deleted {
-    view: WorkerView,
-    known: Arc<Known>,
-}
-
 impl WorkerSpawner {
     /// The hive's spawner. Called inside the runtime.
     pub fn attach(registry: Arc<WorkerRegistry>, launcher: LauncherClient, options: SpawnerOptions) -> Arc<Self> {
-        let events = Arc::new(EventHub::default());
-        let leases = Leases::open(options.inventory, Arc::clone(&events), options.records.map(Arc::new));
+        let records = options.records.map(Arc::new);
+        let (events, numbers) = story::events(records.clone());
+        let stories = Arc::new(StoryStore::open(records.clone()));
+        tokio::spawn(StoryStore::write_on(Arc::downgrade(&stories)));
+        let leases = Leases::open(options.inventory, Arc::clone(&events), records);
         let mps = MpsGroups::new(launcher.clone(), Arc::clone(&registry));
         let (releasing, leaving) = (Arc::clone(&leases), Arc::clone(&mps));
         let sampler = Arc::new(Sampler::new(Arc::clone(&launcher.cgroup), options.sample_interval));
@@ -128,6 +132,8 @@ impl WorkerSpawner {
             max_workers: options.max_workers,
             draining: AtomicBool::new(false),
             deleted: Mutex::default(),
+            numbers,
+            stories,
             versions: Mutex::default(),
             seats: Arc::default(),
             memory_back: options.devices.as_ref().map_or(Duration::ZERO, |w| w.patience.memory_back + w.interval) + LOOK,
@@ -192,7 +198,8 @@ impl WorkerSpawner {
     /// meanwhile.
     pub async fn wait(&self, id: &WorkerId, until: WaitFor, timeout: Option<Duration>) -> Result<WorkerView> {
         let handle = self.handle(id)?;
-        let waiting = handle.until(|v| v.has_ended() || (reached(v, until) && v.state != WorkerState::Stopping));
+        let waiting =
+            handle.until(|v| v.has_ended() || (reached(v, until) && !matches!(v.state, WorkerState::Stopping | WorkerState::Restarting)));
         let view = match timeout {
             None => waiting.await,
             Some(limit) => tokio::time::timeout(limit, waiting).await.map_err(|_| {

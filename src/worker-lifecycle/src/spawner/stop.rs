@@ -1,25 +1,33 @@
 //! Ending workers.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use rbee_hive_policy::WorkerId;
 use rbee_hive_sandbox::protocol::{FromLauncher, ToLauncher};
-use rbee_hive_sandbox::{StoppedBy, Verdict};
-use tokio::time::timeout;
+use rbee_hive_sandbox::{StoppedBy, StuckProcess, Verdict};
+use tokio::time::{sleep, timeout};
 
-use super::{Attached, Deleted, Result, WorkerSpawner, not_found};
+use super::{Attached, Result, WorkerSpawner, not_found};
 use crate::channel::lock;
 use crate::state::{Ask, Permit, may};
 use crate::task::{Command, WorkerHandle, said};
-use crate::{ErrorKind, LifecycleError, ProcessView, WorkerView};
+use crate::{ErrorKind, LifecycleError, WorkerView, processes};
 
 /// What a stop may take beyond its grace before it is told as stuck.
 const BEYOND_GRACE: Duration = Duration::from_secs(30);
+/// How long a worker whose processes were told not to die may still take, before who stops it is told so, too.
+const LAST_CHANCE: Duration = Duration::from_secs(2);
+/// How long it may take to see who is left.
+const LOOK: Duration = Duration::from_secs(5);
 /// How long the launcher may take to remove everything.
 const LAUNCHER_END: Duration = Duration::from_secs(20);
 /// Deleted workers whose end is still known.
 const DELETED_KEPT: usize = 256;
+/// Most processes that are told by name.
+const NAMED: usize = 64;
 /// Signal numbers, signal(7).
 const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
 
@@ -27,7 +35,8 @@ impl WorkerSpawner {
     /// Stops a worker: `grace_ms` is the policy's where `None`; 0 kills at once. Idempotent; a second one can hasten the first. Returns when
     /// all is taken back.
     ///
-    /// Errors: `not_found`; `timeout` after the grace and 30 s where its processes do not die, with the verdict `unkillable`.
+    /// Errors: `not_found`; `timeout` with the verdict `unkillable` where its processes do not die: 2 s after its init has said so (10 s
+    /// after the kill), else 30 s after the grace. It is `stopping` then, keeps port and leases, and ends when they do.
     pub async fn stop(&self, id: &WorkerId, grace_ms: Option<u64>) -> Result<WorkerView> {
         self.stop_one(&self.handle(id)?, StoppedBy::Request, grace_ms.map(Duration::from_millis)).await
     }
@@ -39,9 +48,11 @@ impl WorkerSpawner {
     pub async fn delete(&self, id: &WorkerId) -> Result<WorkerView> {
         let handle = match self.handle(id) {
             Ok(handle) => handle,
-            Err(error) => return self.deleted_before(id).map(|deleted| deleted.view).ok_or(error),
+            Err(error) => return self.deleted_before(id).ok_or(error),
         };
         let view = self.stop_one(&handle, StoppedBy::Request, None).await?;
+        // Before its log is gone.
+        self.keep_story(&handle).await;
         let worker_id = id.clone();
         let kept = |why: &dyn std::fmt::Display| tracing::warn!(worker = %id, error = %why, "the records of a deleted worker stay on disk");
         match self.attached()?.tools.launcher.ask(|seq| ToLauncher::Forget { seq, worker_id }, &[]).await {
@@ -50,18 +61,19 @@ impl WorkerSpawner {
             Err(error) => kept(&error),
         }
         // Not by its name: of two deletes the slower one would take a new worker off the list.
-        self.registry.remove_this(&handle);
+        let attached = self.attached()?;
+        self.registry.remove_this(&handle, || attached.tell_deleted(&handle));
         handle.known.sampled.forget();
-        let mut deleted = lock(&self.attached()?.deleted);
+        let mut deleted = lock(&attached.deleted);
         deleted.truncate(DELETED_KEPT - 1);
-        deleted.push_front(Deleted { view: view.clone(), known: handle.known });
+        deleted.push_front(view.clone());
         drop(deleted);
         Ok(view)
     }
 
-    pub(super) fn deleted_before(&self, id: &WorkerId) -> Option<Deleted> {
+    fn deleted_before(&self, id: &WorkerId) -> Option<WorkerView> {
         let attached = self.attached.as_ref()?;
-        lock(&attached.deleted).iter().find(|deleted| deleted.view.worker_id == id.as_str()).cloned()
+        lock(&attached.deleted).iter().find(|deleted| deleted.worker_id == id.as_str()).cloned()
     }
 
     /// A signal to the worker's own process.
@@ -89,7 +101,11 @@ impl WorkerSpawner {
         for error in stopped.into_iter().filter_map(Result::err).filter(|e| e.kind != ErrorKind::NotFound) {
             tracing::error!(%error, "a worker could not be stopped");
         }
+        join_all(handles.iter().map(|h| self.keep_story(h))).await;
         if let Some(attached) = &self.attached {
+            let stories = Arc::clone(&attached.stories);
+            // A panic in it was told.
+            let _ = tokio::task::spawn_blocking(move || stories.write()).await;
             attached.end_launcher().await;
         }
     }
@@ -99,21 +115,26 @@ impl WorkerSpawner {
         if may(Ask::Stop, view.state, view.pid) == Permit::Done {
             return Ok(view);
         }
-        let limit = grace.or_else(|| handle.known.grace.get().copied()).unwrap_or(BEYOND_GRACE).saturating_add(BEYOND_GRACE);
+        let limit = grace.or_else(|| handle.known.grace.get()).unwrap_or(BEYOND_GRACE).saturating_add(BEYOND_GRACE);
         let stopping = async {
             // A task that takes no commands any more is about to show its end.
             let _ = handle.commands.send(Command::Stop { by, grace }).await;
             handle.until(WorkerView::has_ended).await
         };
-        match timeout(limit, stopping).await {
-            Ok(ended) => ended.ok_or_else(|| not_found(&handle.id)),
-            Err(_) => {
-                let stuck = self.stuck(handle).await;
-                // It may have come to its end while that was looked up.
-                let view = handle.view();
-                if view.has_ended() { Ok(view) } else { Err(stuck) }
-            }
+        let unkillable = async {
+            handle.until(WorkerView::is_unkillable).await;
+            sleep(LAST_CHANCE).await;
+        };
+        tokio::select! {
+            ended = timeout(limit, stopping) => if let Ok(ended) = ended {
+                return ended.ok_or_else(|| not_found(&handle.id));
+            },
+            () = unkillable => {}
         }
+        let stuck = self.stuck(handle).await;
+        // It may have come to its end while that was looked up.
+        let view = handle.view();
+        if view.has_ended() { Ok(view) } else { Err(stuck) }
     }
 
     /// What there is to say of a worker that does not end.
@@ -124,13 +145,28 @@ impl WorkerSpawner {
             error.hint = Some("it is stopped as soon as it is started".into());
             return error;
         }
-        let there = self.processes(Some(id)).await.unwrap_or_default();
-        let pids: Vec<i32> = there.into_iter().map(|p: ProcessView| p.pid).collect();
         let mut error = LifecycleError::new(ErrorKind::Timeout, format!("worker {id} was told to end and is still there"));
         error.hint = Some("processes in state D do not die: look at /proc/<pid>/stack of those in its cgroup".into());
         // The init's own finding where there is one: it has looked at the cgroup's every process.
-        error.verdict = handle.view().verdict.or_else(|| Some(said(Verdict::Unkillable { pids })));
+        error.verdict = Some(match handle.view().verdict {
+            Some(verdict) => verdict,
+            None => said(self.left_of(handle).await),
+        });
         error
+    }
+
+    /// What can be seen of it from here: nothing that a process in state D could keep from being read.
+    async fn left_of(&self, handle: &WorkerHandle) -> Verdict {
+        let Ok(attached) = self.attached() else { return Verdict::Unkillable { pids: vec![], processes: vec![] } };
+        let (facts, owner) = (Arc::clone(&attached.tools.launcher.cgroup), handle.owner());
+        let look = tokio::task::spawn_blocking(move || {
+            let pids: Vec<i32> = processes::pids(&facts, &owner).into_iter().collect();
+            let proc = Path::new("/proc");
+            let processes = pids.iter().take(NAMED).map(|pid| StuckProcess::read(proc, *pid)).collect();
+            Verdict::Unkillable { pids, processes }
+        });
+        let seen = timeout(LOOK, look).await.ok().and_then(std::result::Result::ok);
+        seen.unwrap_or(Verdict::Unkillable { pids: vec![], processes: vec![] })
     }
 }
 

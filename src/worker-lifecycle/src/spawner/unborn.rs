@@ -26,6 +26,7 @@ impl Unborn {
         let teller = Teller::new(Arc::clone(&attached.tools.events), id.clone(), story.job().map(str::to_owned));
         let (to, commands) = task::commands();
         let handle = WorkerHandle { id: id.clone(), commands: to, view: view.subscribe(), usage: Arc::default(), known: Arc::default() };
+        attached.tools.events.follow(id, &handle.known.timeline);
         Self { view, teller, commands, handle }
     }
 

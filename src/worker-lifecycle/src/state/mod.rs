@@ -4,9 +4,12 @@
 //!                                               frozen ──thawed──► thawing
 //!                                                 ▲ froze             │ answered
 //!  requested ──executed──► starting ──answered──► ready ◄─────────────┘
-//!      │                       │                    │  (a stop or an end leads away from frozen and thawing, too)
-//!      └───────────stop────────┴───────stop─────────┴──► stopping ──ended──► ended
-//!      └───────────ended───────┴───────ended────────┴──────────────────────► ended
+//!   ▲  │                       │                    │ ▲ failing, answered: unhealthy and back
+//!   │  │                       │                    │  (a stop or an end leads away from frozen, thawing and unhealthy, too)
+//!   │  └───────────stop────────┴───────stop─────────┴──► stopping ──ended──► ended
+//!   │  └───────────ended───────┴───────ended────────┴──────────────────────► ended
+//!   │  └───────────fell────────┴───────fell─────────┴──► restarting ──ended, gave up──► ended, given up
+//!   └────────────────────────────reborn─────────────────────┘   └──stop──► stopping
 //! ```
 //! Must never know tasks, channels or the kernel.
 

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rbee_hive_sandbox::Verdict;
-use rbee_hive_sandbox::cgroup::unmeasured;
+use rbee_hive_sandbox::cgroup::{Unmeasured, unmeasured};
 use rbee_hive_sandbox::protocol::Resources;
 use tokio::io::Interest;
 use tokio::sync::oneshot;
@@ -46,13 +46,8 @@ impl Worker {
         None
     }
 
-    /// Gives everything back, then shows the end.
-    pub(super) async fn take_back(mut self, ending: Ending, released: Option<Released>) {
-        if let Some(forwarder) = self.forwarder.take() {
-            forwarder.stop().await;
-        }
-        drop(self.port.take());
-        (self.tools.release)(self.id.clone()).await;
+    /// What an end is, with all that is known of it.
+    pub(super) fn end_of(&self, ending: Ending, released: Option<Released>) -> End {
         // Processes that did not die have died since, or their verdict would not be the last word.
         let told = self.view.borrow().verdict.clone().map(|v| v.verdict);
         let verdict = ending.verdict.or(told).unwrap_or_else(|| lost(self.state.process().is_some(), released.as_ref()));
@@ -61,17 +56,74 @@ impl Worker {
         if !left.is_empty() {
             tracing::warn!(worker = %self.id, ?left, "something of the worker is left behind");
         }
-        let unmeasured = unmeasured(&ending.resources, &self.tools.launcher.cgroup);
-        self.step(Event::Ended { verdict }, |view| {
-            view.resources = ending.resources;
+        End { resources: ending.resources, left, ..End::of(verdict) }
+    }
+
+    pub(super) fn unmeasured(&self, end: &End) -> Vec<Unmeasured> {
+        unmeasured(&end.resources, &self.tools.launcher.cgroup)
+    }
+
+    /// Gives everything back, then shows the end.
+    pub(super) async fn take_back(mut self, end: End) {
+        if let Some(forwarder) = self.forwarder.take() {
+            forwarder.stop().await;
+        }
+        drop(self.port.take());
+        (self.tools.release)(self.id.clone()).await;
+        let unmeasured = self.unmeasured(&end);
+        let End { verdict, resources, left, remark, fate } = end;
+        let event = match fate {
+            Fate::AsItIs => Event::Ended { verdict },
+            Fate::GivenUp => Event::GaveUp { verdict },
+        };
+        self.step(event, |view| {
+            view.resources = resources;
             view.unmeasured = unmeasured;
             view.drift.extend(left);
+            if let (Some(verdict), Some(remark)) = (&mut view.verdict, remark) {
+                verdict.message = format!("{}; {remark}", verdict.message);
+            }
         });
         // After the end is shown: two dozen descriptors of groups that are gone are closed, which takes the kernel a while.
         self.known.sampled.end(&self.tools.sampler);
         let view = self.view.borrow().clone();
         let sentence = view.verdict.map_or_else(String::new, |v| v.message);
         tracing::info!(worker = %self.id, state = ?view.state, verdict = sentence, "a worker has ended");
+    }
+}
+
+/// How a life has ended, or the worker.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) verdict: Verdict,
+    pub(super) resources: Resources,
+    /// What could not be removed.
+    pub(super) left: Vec<String>,
+    /// What is to be said beside the verdict.
+    pub(super) remark: Option<String>,
+    pub(super) fate: Fate,
+}
+
+/// What the end is told as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// What its verdict says.
+    AsItIs,
+    /// A failure: it should have been started again.
+    GivenUp,
+}
+
+impl End {
+    pub(super) fn of(verdict: Verdict) -> Self {
+        Self { verdict, resources: Resources::default(), left: vec![], remark: None, fate: Fate::AsItIs }
+    }
+
+    pub(super) fn remark(self, text: &str) -> Self {
+        Self { remark: Some(text.to_owned()), ..self }
+    }
+
+    pub(super) fn given_up(self, why: &str) -> Self {
+        Self { fate: Fate::GivenUp, ..self.remark(why) }
     }
 }
 

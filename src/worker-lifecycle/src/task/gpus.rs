@@ -1,11 +1,12 @@
 //! What is known of a worker's GPUs beside its view: the watch over them says it, and whoever asks reads it.
 
 use std::collections::VecDeque;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock};
 
 use rbee_hive_policy::{GpuMemoryEnforcer, GpuMemoryPlan};
 
+use super::latest::Latest;
 use crate::channel::lock;
 use crate::view::now;
 use crate::{GpuMemoryView, Incident};
@@ -17,7 +18,7 @@ const MAX_INCIDENTS: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct GpusKnown {
     /// Its limit of memory.
-    pub(crate) limit: OnceLock<GpuMemoryPlan>,
+    pub(crate) limit: Latest<GpuMemoryPlan>,
     /// Whether its MPS daemon has ended before it.
     mps_ended: AtomicBool,
     /// Bytes that it was last seen to have, if that is known.
@@ -44,6 +45,12 @@ impl GpusKnown {
                 by => by,
             }),
         }
+    }
+
+    /// A new life has a daemon of its own, if it has one.
+    pub(crate) fn begin_anew(&self) {
+        self.mps_ended.store(false, Ordering::SeqCst);
+        self.set_used(None);
     }
 
     /// MPS holds it no more; whether that is news.

@@ -1,15 +1,18 @@
 //! What others hold of a worker.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use rbee_hive_policy::exposure::Remains;
 use rbee_hive_policy::{LimitKey, Limits, NotInForce, WorkerId};
-use rbee_hive_sandbox::StoppedBy;
+use rbee_hive_sandbox::{StoppedBy, Verdict};
 use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
+use super::again::Lives;
 use super::gpus::GpusKnown;
+use super::latest::Latest;
+use crate::events::Timeline;
 use crate::init_link::InitLink;
 use crate::processes::Owner;
 use crate::reach::Usage;
@@ -56,23 +59,27 @@ impl InForce {
 /// Who waits for a command to be carried out.
 pub(crate) type Told = oneshot::Sender<Result<(), LifecycleError>>;
 
-/// What becomes known of a worker once and stays, beside its view.
+/// What becomes known of a worker once in each of its lives, beside its view.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     /// The policy's grace.
-    pub(crate) grace: OnceLock<Duration>,
+    pub(crate) grace: Latest<Duration>,
     /// When its own process was started, clock ticks after boot.
-    pub(crate) start_ticks: OnceLock<u64>,
+    pub(crate) start_ticks: Latest<u64>,
     /// Its init's channel, which goes with its task.
-    pub(crate) link: OnceLock<Weak<InitLink>>,
+    pub(crate) link: Latest<Weak<InitLink>>,
     /// Who looks at its sandbox on request, once its program runs.
-    pub(crate) verify: OnceLock<mpsc::Sender<oneshot::Sender<()>>>,
+    pub(crate) verify: Latest<mpsc::Sender<oneshot::Sender<()>>>,
     /// Its figures and their history.
     pub(crate) sampled: Sampled,
+    /// What has happened to it.
+    pub(crate) timeline: Arc<Mutex<Timeline>>,
+    /// What the last probe of its start saw instead of an answer.
+    pub(crate) last_probe: Arc<Mutex<Option<String>>>,
     /// What its start was decided by.
-    pub(crate) decision: OnceLock<Decision>,
+    pub(crate) decision: Latest<Arc<Decision>>,
     /// Its MPS daemon.
-    pub(crate) mps: OnceLock<WorkerId>,
+    pub(crate) mps: Latest<WorkerId>,
     /// Its GPUs' memory, and what has happened to them.
     pub(crate) gpus: GpusKnown,
     /// What the last update has put in force; `None` before the first. Who looks at the sandbox holds it, so that no look falls between the
@@ -80,6 +87,8 @@ pub(crate) struct Known {
     pub(crate) in_force: Arc<RwLock<Option<InForce>>>,
     /// Limits that were changed since the start.
     pub(crate) updated: Mutex<BTreeSet<LimitKey>>,
+    /// Its lives that are over.
+    pub(crate) lives: Lives,
 }
 
 /// What a start was decided by, for those who ask later.
@@ -131,13 +140,7 @@ impl WorkerHandle {
 
     /// Whose processes are this worker's.
     pub(crate) fn owner(&self) -> Owner {
-        let view = self.view.borrow();
-        Owner {
-            worker_id: view.worker_id.clone(),
-            leaf: view.cgroup.path.clone(),
-            pid: view.pid,
-            start_ticks: self.known.start_ticks.get().copied(),
-        }
+        Owner::of(&self.view.borrow(), self.known.start_ticks.get())
     }
 }
 
@@ -145,5 +148,10 @@ impl WorkerView {
     /// Whether it is over and everything is taken back.
     pub fn has_ended(&self) -> bool {
         matches!(self.state, WorkerState::Stopped | WorkerState::Failed)
+    }
+
+    /// Whether it was killed and its processes do not die; it has not ended then.
+    pub fn is_unkillable(&self) -> bool {
+        !self.has_ended() && self.verdict.as_ref().is_some_and(|v| matches!(v.verdict, Verdict::Unkillable { .. }))
     }
 }

@@ -1,14 +1,19 @@
 //! One task owns one worker, from the launcher's answer to the last cgroup. Others send it commands and watch its view.
 
+mod again;
 mod end;
 mod freeze;
 mod gpus;
 mod handle;
+mod health;
 mod idle;
+mod latest;
 mod limits;
 mod memory;
+mod notified;
 mod run;
 mod story;
+mod unkillable;
 mod verify;
 
 use std::os::fd::OwnedFd;
@@ -21,9 +26,11 @@ use rbee_hive_policy::{SandboxPlan, WorkerId};
 use rbee_hive_sandbox::cgroup::unmeasured;
 use rbee_hive_sandbox::protocol::{Resources, ToInit};
 use rbee_hive_sandbox::{StoppedBy, Verdict};
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+pub(crate) use again::{Ends, NextLife, Starter};
 pub(crate) use handle::{Command, Decision, InForce, Known, Told, WorkerHandle};
 pub(crate) use run::run;
 pub(crate) use story::Story;
@@ -35,8 +42,9 @@ use crate::reach::{Dialer, Forwarder, Gatekeeper, Usage};
 use crate::registry::PortLease;
 use crate::sampling::Sampler;
 use crate::state::{Event, State};
+use crate::supervision::{Notified, Pings, Restarts};
 use crate::view::{VerdictView, now};
-use crate::{CgroupView, EventHub, WorkerView};
+use crate::{CgroupView, EventHub, EventKind, WorkerView};
 
 /// Commands that may wait for a worker's task.
 const MAX_COMMANDS: usize = 64;
@@ -58,6 +66,8 @@ pub(crate) struct Born {
     pub(crate) story: Story,
     pub(crate) tools: Arc<Tools>,
     pub(crate) handle: WorkerHandle,
+    /// `None`: it is never started again.
+    pub(crate) again: Option<Arc<dyn Starter>>,
 }
 
 /// What every task uses.
@@ -89,10 +99,22 @@ struct Worker {
     /// What its init lets it do: stand still, or go on.
     doing: Option<freeze::Doing>,
     known: Arc<Known>,
-    notified: watch::Sender<bool>,
+    notified: watch::Sender<Notified>,
+    pings: watch::Sender<Pings>,
+    life: ThisLife,
+    restarts: Restarts,
+    starter: Option<Arc<dyn Starter>>,
     last_probe: Option<String>,
     /// When an init that was told to stop and has not said a word since is given up.
     silent_at: Option<Instant>,
+}
+
+/// What is known of the life that it is in.
+#[derive(Debug, Default)]
+struct ThisLife {
+    executed_at: Option<String>,
+    ready_at: Option<String>,
+    ready_since: Option<Instant>,
 }
 
 impl Worker {
@@ -102,7 +124,7 @@ impl Worker {
         self.turn_gate();
         let (state, pid) = (self.state.shown(), self.state.process().and_then(|p| p.pid));
         let verdict = match &self.state {
-            State::Ended { verdict } => Some(said(verdict.clone())),
+            State::Ended { verdict } | State::GivenUp { verdict } => Some(said(verdict.clone())),
             _ => None,
         };
         self.teller.change(&self.view, |view| {
@@ -125,7 +147,20 @@ impl Worker {
             tracing::debug!(worker = %self.id, %error, "the init did not take the order to stop");
         }
         let silent_at = Instant::now() + Duration::from_millis(grace_ms).saturating_add(INIT_SILENT);
-        self.silent_at = Some(self.silent_at.map_or(silent_at, |before| before.min(silent_at)));
+        let hastens = self.silent_at.is_none_or(|before| silent_at < before);
+        let is_stopping = matches!(self.state, State::Stopping { .. });
+        // An init that has said why nothing dies is not silent, and killing it would not help.
+        if hastens && !self.is_unkillable() {
+            self.silent_at = Some(silent_at);
+            self.teller.tell(
+                EventKind::Stop,
+                self.view.borrow().generation,
+                json!({"by": by, "grace_ms": grace_ms, "hastens": is_stopping}),
+            );
+        }
+        if is_stopping {
+            return;
+        }
         self.step(Event::StopAsked { by }, |_| {});
     }
 }
@@ -171,6 +206,7 @@ pub(crate) fn first_view(id: &WorkerId, params: &crate::SpawnParams, launcher: &
         resources: Resources::default(),
         unmeasured: unmeasured(&Resources::default(), &launcher.cgroup),
         verdict: None,
+        status_text: None,
     }
 }
 

@@ -8,20 +8,26 @@ use futures_util::future::BoxFuture;
 use rbee_hive_policy::Readiness;
 use rbee_hive_sandbox::protocol::{FromInit, ToInit, ToLauncher};
 use rbee_hive_sandbox::{StoppedBy, Verdict};
+use serde_json::json;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
+use super::again::{After, Ends};
 use super::end::Ending;
-use super::{Born, Command, Worker, freeze, idle, said, until};
+use super::{Born, Command, Worker, freeze, idle, until};
+use crate::EventKind;
 use crate::events::Teller;
 use crate::init_link::Event as InitEvent;
 use crate::reach::{Dialer, Forwarder, Gatekeeper, Route, Target};
 use crate::readiness::{NotReady, Progress, StartLimits, wait_until_ready};
 use crate::state::{Event, Process, State};
+use crate::supervision::{Liveness, Restarts};
 use crate::view::now;
 
 /// Runs until the worker is over and everything is taken back.
 pub(crate) async fn run(born: Born) {
-    let Born { plan, link, mut events, init, released, port, mut commands, view, story, tools, handle } = born;
+    let Born { plan, link, events, init, released, port, mut commands, view, story, tools, handle, again } = born;
+    let mut ends = Ends { events, init, released };
     let mut worker = Worker {
         dialer: Arc::new(Dialer::to(Arc::clone(&link), Target::of(&plan))),
         teller: Teller::new(Arc::clone(&tools.events), handle.id.clone(), story.job().map(str::to_owned)),
@@ -38,13 +44,22 @@ pub(crate) async fn run(born: Born) {
         gate: Gatekeeper::new(),
         doing: None,
         known: handle.known,
-        notified: watch::Sender::new(false),
+        notified: watch::Sender::default(),
+        pings: watch::Sender::default(),
+        life: super::ThisLife::default(),
+        restarts: Restarts::default(),
+        starter: again,
         last_probe: None,
         silent_at: None,
     };
-    let ending = worker.live(&mut events, &mut commands).await;
-    let released = worker.wait_for_release(released, init).await;
-    worker.take_back(ending, released).await;
+    loop {
+        let ending = worker.live(&mut ends.events, &mut commands).await;
+        let released = worker.wait_for_release(ends.released, ends.init).await;
+        ends = match worker.after(ending, released, &mut commands).await {
+            After::Again(ends) => ends,
+            After::Over(end) => return worker.take_back(*end).await,
+        };
+    }
 }
 
 impl Worker {
@@ -56,7 +71,9 @@ impl Worker {
         let mut verification = self.verify();
         let mut probing = Some(self.probing());
         let mut looks = self.idle_looks();
+        let mut liveness = None;
         loop {
+            self.keep_asking(&mut liveness);
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => if let Some(ending) = self.hear(event).await {
@@ -77,6 +94,7 @@ impl Worker {
                         probing = Some(self.probing());
                     }
                 }
+                finding = Liveness::next(&mut liveness) => self.found(finding).await,
                 () = self.gate.knocked() => self.wake(),
                 () = idle::due(&mut looks) => self.look_whether_idle(&mut looks).await,
             }
@@ -86,10 +104,10 @@ impl Worker {
     /// Asks it until it answers, by the same rules after a thaw as at its start: what was swapped out has to come back first.
     fn probing(&self) -> Probing {
         let (plan, progress) = (self.plan.clone(), self.progress());
-        let (dialer, notified) = (Arc::clone(&self.dialer), self.notified.subscribe());
+        let (dialer, notified, seen) = (Arc::clone(&self.dialer), self.notified.subscribe(), Arc::clone(&self.known.last_probe));
         let limits =
             StartLimits { total: Duration::from_millis(plan.start_timeout_ms), stall: Duration::from_millis(plan.stall_timeout_ms) };
-        Box::pin(async move { wait_until_ready(&plan.readiness, &dialer, limits, (progress, notified)).await })
+        Box::pin(async move { wait_until_ready(&plan.readiness, &dialer, limits, (progress, notified, &seen)).await })
     }
 
     /// `None` once the program runs; how it ended where it never did.
@@ -121,20 +139,13 @@ impl Worker {
     async fn hear(&mut self, (message, mut fds): InitEvent) -> Option<Ending> {
         match message {
             FromInit::Started { start_ticks } => self.executed(fds.pop(), start_ticks),
-            FromInit::Notify { text } if text.lines().any(|l| l == "READY=1") => drop(self.notified.send_replace(true)),
+            FromInit::Notify { text } => self.hear_worker(&text),
             FromInit::Pressure { pressure } => self.short_of_memory(pressure),
             FromInit::OomKills { kills } => self.killed_for_want_of_memory(&kills),
             FromInit::SetupFailed(failure) => return Some(Verdict::SetupFailed(failure).into()),
             FromInit::ExecFailed { errno, message } => return Some(Verdict::ExecFailed { errno, message }.into()),
-            FromInit::Ended { verdict: verdict @ Verdict::Unkillable { .. }, resources } => {
-                // News, not the end: the init goes on waiting for them, and says so when they are gone.
-                self.silent_at = None;
-                self.teller.change(&self.view, |view| {
-                    view.generation += 1;
-                    view.resources = *resources;
-                    view.verdict = Some(said(verdict));
-                    true
-                });
+            FromInit::Ended { verdict: Verdict::Unkillable { pids, processes }, resources } => {
+                self.does_not_die((pids, processes), *resources).await;
             }
             FromInit::Ended { verdict, resources } => {
                 // It waits for this only so that nothing is said into a closing channel; it goes without it, too.
@@ -149,11 +160,13 @@ impl Worker {
     fn executed(&mut self, pidfd: Option<OwnedFd>, start_ticks: Option<u64>) {
         let pid = pidfd.as_ref().and_then(host_pid);
         if let Some(ticks) = start_ticks {
-            let _ = self.known.start_ticks.set(ticks);
+            self.known.start_ticks.set(ticks);
         }
         let shown = pid.map_or_else(|| "one that has ended already".to_owned(), |pid| pid.to_string());
         self.story.tell("spawn_process", "{} runs as pid {}", &[&self.plan.executable.display(), &shown]);
-        self.step(Event::Executed { process: Process { pid } }, |view| view.started_at = Some(now()));
+        let at = now();
+        self.life.executed_at = Some(at.clone());
+        self.step(Event::Executed { process: Process { pid } }, |view| view.started_at = Some(at));
         let group = self.view.borrow().cgroup.path.clone().unwrap_or_else(|| "no cgroup".to_owned());
         self.story.tell("spawn_registered", "{} is registered with its processes in {}", &[&self.id, &group]);
         self.forward();
@@ -183,10 +196,18 @@ impl Worker {
             State::Starting { .. } => {
                 // The story first: who waits for the state reads it next.
                 self.story.tell("spawn_complete", "{} is ready", &[&self.id]);
-                self.step(Event::Answered, |view| view.ready_at = Some(now()));
+                let at = now();
+                (self.life.ready_since, self.life.ready_at) = (Some(Instant::now()), Some(at.clone()));
+                self.step(Event::Answered, |view| view.ready_at = Some(at));
             }
             State::Thawing { .. } => self.step(Event::Answered, |_| {}),
             _ => {}
+        }
+    }
+
+    async fn signal(&self, signal: i32) {
+        if self.link.send(&ToInit::Signal { signal }).await.is_ok() {
+            self.teller.tell(EventKind::Signal, self.view.borrow().generation, json!({"signal": signal}));
         }
     }
 
@@ -203,7 +224,7 @@ impl Worker {
     async fn obey(&mut self, command: Command) {
         match command {
             Command::Stop { by, grace } => self.ask_to_stop(by, grace).await,
-            Command::Signal { signal } => drop(self.link.send(&ToInit::Signal { signal }).await),
+            Command::Signal { signal } => self.signal(signal).await,
             Command::Tell { text } => self.story.tell("device", "{}: {}", &[&self.id, &text]),
             Command::ShowLimits { now, changed, shown } => {
                 self.tell_init_of_limits().await;
@@ -218,7 +239,7 @@ impl Worker {
     /// The init knows who asked for the end, the probes know why.
     fn explain(&self, verdict: Verdict) -> Verdict {
         match verdict {
-            // After a thaw.
+            // After a thaw, or by its liveness.
             Verdict::Stopped { by: StoppedBy::Readiness, .. } if self.view.borrow().ready_at.is_some() => {
                 Verdict::HealthFailed { last_probe: self.last_probe.clone() }
             }

@@ -51,7 +51,8 @@ impl FakeInit {
                 }
             }
             "vanish" => return self.started(),
-            "crash" => {
+            "crash-once" if self.has_lived_before() => {}
+            "crash" | "crash-once" | "crash-then-refused" | "crash-then-busy" => {
                 self.log("F", "about to fail");
                 self.started();
                 return self.end(Verdict::Exited { code: 3 });
@@ -79,7 +80,7 @@ impl FakeInit {
         let pidfd = pidfd_open(rustix::process::Pid::from_child(worker), PidfdFlags::empty()).unwrap();
         let ticks = procfs::process::Process::new(worker.id() as i32).unwrap().stat().unwrap().starttime;
         // A daemon answers on its socket, whatever else it does.
-        if matches!(self.act.as_str(), "serve" | "netns" | "unkillable") || self.plan.mps == Some(MpsPlan::Server) {
+        if matches!(self.act.as_str(), "serve" | "netns" | "unkillable" | "crash-once") || self.plan.mps == Some(MpsPlan::Server) {
             self.serve();
         }
         if self.act != "slow" {
@@ -104,8 +105,8 @@ impl FakeInit {
                 ToInit::Signal { signal } => return Some(Verdict::Signaled { signal, core_dumped: false }),
                 ToInit::Stop { by, grace_ms } => {
                     stops += 1;
-                    if self.act == "unkillable" && stops == 1 {
-                        let verdict = Verdict::Unkillable { pids: vec![worker.id() as i32] };
+                    if self.act == "immortal" || (self.act == "unkillable" && stops == 1) {
+                        let verdict = Verdict::Unkillable { pids: vec![worker.id() as i32], processes: vec![] };
                         self.say(FromInit::Ended { verdict, resources: Box::default() }, &[]);
                     } else if self.act != "stubborn" || grace_ms == 0 {
                         return Some(Verdict::Stopped { by, forced: grace_ms == 0, code: None, signal: Some(15) });
@@ -151,6 +152,11 @@ impl FakeInit {
         let _ = self.control.send(&message, &fds.iter().map(|fd| fd.as_fd()).collect::<Vec<_>>());
     }
 
+    fn has_lived_before(&self) -> bool {
+        let mark = self.directory.join(format!("{}.lived", self.plan.worker_id));
+        std::fs::File::create_new(mark).is_err()
+    }
+
     fn socket(&self) -> PathBuf {
         self.directory.join(format!("{}.sock", self.plan.worker_id))
     }
@@ -164,6 +170,8 @@ impl FakeInit {
     /// Answers in the worker's place, until the process of the test ends.
     fn serve(&self) {
         if self.plan.socket.is_some() {
+            // That of a life before.
+            let _ = std::fs::remove_file(self.socket());
             let listener = UnixListener::bind(self.socket()).unwrap();
             std::thread::spawn(move || listener.incoming().flatten().for_each(|s| drop(std::thread::spawn(move || answer(s)))));
         } else if let Some(port) = self.plan.port {

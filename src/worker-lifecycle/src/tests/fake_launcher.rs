@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use rbee_hive_policy::{
-    Command, Enforce, HostFacts, LimitKey, LimitValue, MpsFacts, MpsWish, PlannedLimit, Policy, SandboxPlan, WorkerRequest, compile,
+    Command, Enforce, HostFacts, Life, LimitKey, LimitValue, MpsFacts, MpsWish, PlannedLimit, Policy, SandboxPlan, WorkerRequest, compile,
 };
 use rbee_hive_sandbox::launcher::HiveChannel;
 use rbee_hive_sandbox::protocol::{BelowUse, Channel, FromLauncher, LaunchError, LaunchErrorKind, PolicyTexts, ProgramSeen, ToLauncher};
@@ -33,6 +33,8 @@ pub(crate) struct Seen {
     pub(super) batches: Arc<AtomicUsize>,
     /// Inits that live.
     pub(super) inits: AtomicUsize,
+    /// Every request for a worker that came.
+    pub(super) asked: Mutex<Vec<WorkerRequest>>,
     closed: Mutex<bool>,
     opened: Condvar,
 }
@@ -121,6 +123,7 @@ impl Launcher {
                 }
                 ToLauncher::Spawn { seq, request } => {
                     self.seen.spawns.fetch_add(1, Ordering::SeqCst);
+                    self.seen.asked.lock().unwrap().push(*request.clone());
                     self.seen.pass_gate();
                     match self.spawn(seq, *request, fds) {
                         Some(answer) => answer,
@@ -148,6 +151,12 @@ impl Launcher {
             "refused" => return Some(FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::ModelNotFound) }),
             // No answer to this question: whether there is an init can't be known from it.
             "unclear" => return Some(FromLauncher::Done { seq }),
+            "crash-then-refused" if request.life == Life::Again => {
+                return Some(FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::PolicyViolation) });
+            }
+            "crash-then-busy" if request.life == Life::Again => {
+                return Some(FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::DeviceBusy) });
+            }
             "launcher-setup-fails" => return Some(FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::SetupFailed) }),
             _ => {}
         }
@@ -224,6 +233,9 @@ fn text(name: &str) -> Option<&'static str> {
             "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[devices]\ngpus = \"leased\"\n[idle]\nafter = \"1s\"\nmax_warm = 1\n"
         }
         "two" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\nmax_warm = 2\n",
+        name if super::restarting::POLICIES.iter().any(|(known, _)| *known == name) => {
+            return super::restarting::POLICIES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text);
+        }
         "notify" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnotify = true\n",
         _ => return None,
     })

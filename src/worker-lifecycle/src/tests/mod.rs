@@ -13,6 +13,8 @@ mod freezing;
 mod idling;
 mod leasing;
 mod reaching;
+mod restarting;
 mod starting;
+mod supervising;
 mod telling;
 mod updating;

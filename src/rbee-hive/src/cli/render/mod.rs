@@ -13,6 +13,7 @@ mod policies;
 mod policy;
 mod processes;
 mod status;
+mod story;
 mod verified;
 mod workers;
 

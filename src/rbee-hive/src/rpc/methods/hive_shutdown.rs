@@ -4,6 +4,7 @@ use rbee_hive_worker_lifecycle::{ErrorKind, LifecycleError};
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::done;
+use crate::access::Role;
 use crate::params::{Param, Refusal};
 
 const WORKERS: &str = r#"{"enum":["stop","keep"],"default":"stop"}"#;
@@ -12,6 +13,7 @@ const KEEP_REFUSED: &str = "workers cannot be kept: this version does not adopt 
 /// The method.
 pub(super) const METHOD: Method = Method {
     name: "hive_shutdown",
+    role: Role::Admin,
     summary: "Stops every worker, then the hive; answers at once",
     params: &[Param::optional("workers", WORKERS)],
     when_client_leaves: WhenClientLeaves::Finish,

@@ -19,6 +19,7 @@ mod notify;
 mod outbox;
 mod reclaim;
 mod stop;
+mod unkillable;
 mod violation;
 
 use std::os::fd::AsFd;
@@ -43,6 +44,7 @@ use notify::Notifications;
 use outbox::Outbox;
 use reclaim::Reclaiming;
 use stop::Stopping;
+use unkillable::Killed;
 
 /// Most signals that are read, and most processes that are reaped, before it is the turn of others.
 const SIGNALS_A_TURN: usize = 64;
@@ -75,6 +77,7 @@ struct Supervisor {
     hive_gone: bool,
     acknowledged: bool,
     stopping: Option<Stopping>,
+    killed: Killed,
     main_exit: Option<MainExit>,
     /// When it was seen to have ended.
     main_ended: Option<Instant>,
@@ -115,6 +118,7 @@ pub(super) fn run(mut context: InitContext, running: Running) -> i32 {
         hive_gone: false,
         acknowledged: false,
         stopping: None,
+        killed: Killed::default(),
         main_exit: None,
         main_ended: None,
         memory,
@@ -184,6 +188,7 @@ impl Supervisor {
         }
         self.look_at_freezer();
         self.reclaim_a_piece();
+        self.tell_unkillable();
         self.flush();
     }
 
@@ -217,7 +222,8 @@ impl Supervisor {
             sources.push(Source::Memory);
         }
         let resumes = self.notifications.as_ref().and_then(Notifications::resumes);
-        let deadline = deadline.into_iter().chain(resumes).chain(self.memory.resumes()).chain(full_until).chain(self.freezer.due()).min();
+        let own = self.freezer.due().into_iter().chain(self.killed.due());
+        let deadline = deadline.into_iter().chain(resumes).chain(self.memory.resumes()).chain(full_until).chain(own).min();
         let mut ready = Ready::default();
         if poll(&mut list, timeout_until(deadline)).is_err() {
             return ready;

@@ -53,6 +53,7 @@ mod tests {
             env: Default::default(),
             limits: Default::default(),
             port: None,
+            life: Default::default(),
         };
         super::share(&request, &policy).map_err(|e| e.kind)
     }
