@@ -29,6 +29,7 @@ mod sampling;
 mod spawner;
 mod state;
 mod supervision;
+mod sync;
 mod task;
 #[cfg(test)]
 mod tests;

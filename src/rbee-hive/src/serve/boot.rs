@@ -55,6 +55,7 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     // While it may: who is to tell of workers that run out of memory is not to go before them.
     rbee_hive_sandbox::oom::spare();
     let launcher = launch::start_launcher(&launcher_start(&options, &places, account))?;
+    rbee_hive_sandbox::fail_point!("boot.launcher_started", "");
     // Before the drop: the file may be root's alone. It forks, which no threaded process may, and nobody is here but us.
     let inventory = crate::gpus::inventory(options.places.devices.as_deref())?;
     let observer = crate::gpus::observer(&inventory);
@@ -62,6 +63,7 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     let lock = HiveLock::take(&places.state)?;
     let socket = options.socket.clone().unwrap_or_else(|| places.state.join("hive.sock"));
     let bound = Bound::bind(address, &socket, socket_access)?;
+    rbee_hive_sandbox::fail_point!("boot.bound", "");
     let (log_dir, records) = (places.open_logs()?, places.open_own()?);
     raise_open_files();
     if let Some(account) = account {
@@ -71,6 +73,7 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     launch::tell_ports(&launcher, address.port(), &options.ports.unwrap_or(config.ports).range())?;
     let (tcp, unix) = bound.listen()?;
     announce(if access.tls.is_some() { "https" } else { "http" }, address, &socket)?;
+    rbee_hive_sandbox::fail_point!("boot.announced", "");
     let spawner = spawner_start(&options, (&config, sample_interval), (launcher, log_dir, records, inventory));
     Ok(Booted { spawner, tcp, unix, socket, rules, access, lock, observer })
 }

@@ -65,6 +65,7 @@ async fn serve(booted: Booted) -> anyhow::Result<()> {
         () = stopping.cancelled() => tracing::info!("a client asks the hive to stop"),
     }
     stopping.cancel();
+    rbee_hive_sandbox::fail_point!("shutdown.begun", "");
     stop_workers(&workers, &mut signals).await;
     workers_gone.cancel();
     // Its connections have a bounded time to end; a panic in it changes nothing any more.
@@ -72,6 +73,7 @@ async fn serve(booted: Booted) -> anyhow::Result<()> {
     ended.end_events();
     // Gone already where the launcher has removed it; not ours to remove after the drop of privileges.
     let _ = std::fs::remove_file(&socket);
+    rbee_hive_sandbox::fail_point!("shutdown.over", "");
     lock.remove();
     Ok(())
 }

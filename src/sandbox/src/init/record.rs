@@ -32,9 +32,12 @@ pub(super) fn write_verdict(context: &InitContext, verdict: &Verdict, resources:
 pub(crate) fn write_whole(directory: BorrowedFd<'_>, name: &str, value: &impl Serialize) -> io::Result<()> {
     let text = serde_json::to_vec_pretty(value)?;
     let temporary = format!(".{name}.new");
+    failing!("record.create", name)?;
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file = openat(directory, temporary.as_str(), flags, Mode::from_bits_truncate(0o644))?;
+    failing!("record.write", name)?;
     std::fs::File::from(file).write_all(&text)?;
+    failing!("record.rename", name)?;
     renameat(directory, temporary.as_str(), directory, name)?;
     Ok(())
 }

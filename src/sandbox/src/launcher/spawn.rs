@@ -57,6 +57,7 @@ impl Launcher {
     /// Starts a worker's init, or says why not.
     pub(super) fn spawn(&mut self, request: WorkerRequest, handed: Handed) -> Result<Spawned, LaunchError> {
         self.ledger.admit(&request.worker_id, Seat::of(&request))?;
+        fail_point!("spawn.admitted", request.worker_id.as_str());
         self.check(&request)?;
         self.check_life(&request)?;
         let loaded = self.policies.load(&request.policy)?;
@@ -68,6 +69,7 @@ impl Launcher {
             resolved.plan.on_hive_exit = OnHiveExit::Kill;
         }
         check_size(&resolved.plan)?;
+        fail_point!("spawn.resolved", request.worker_id.as_str());
         let mut spawned = self.make((request.worker_id, request.life), resolved, handed)?;
         spawned.policy_digest = loaded.texts.digest();
         Ok(spawned)
@@ -231,6 +233,7 @@ impl Launcher {
         let Resolved { mut plan, trees, gpus, serves, gpu_locks, uid, filters } = resolved;
         let memory = self.ledger.admit_memory(&id, &plan.limits)?;
         let leaves = self.tree.make_leaves(&id, &plan.limits, &plan.devices).map_err(|e| leaf_failed(&e))?;
+        fail_point!("spawn.leaves_made", id.as_str());
         plan.not_in_force.extend(leaves.notes.iter().cloned());
         plan.not_in_force.extend(self.confined.note());
         let oom = self.oom_context(&mut plan, &leaves).inspect_err(|_| drop(self.tree.remove_leaves(&id)))?;
@@ -239,6 +242,7 @@ impl Launcher {
         let started = self.start(&plan, leaves, Parts { life, trees, control, streams, filters, oom, locks });
         match started {
             Ok((init_pid, pidfd)) => {
+                fail_point!("spawn.cloned", id.as_str());
                 let (on_hive_exit, port) = (plan.on_hive_exit, plan.port);
                 let lock = uid.map(|u| u.lock);
                 let entry = Entry {
@@ -256,6 +260,7 @@ impl Launcher {
                     ended: None,
                 };
                 self.ledger.entries.insert(id.clone(), entry);
+                fail_point!("spawn.entered", id.as_str());
                 Ok(Spawned { worker_id: id, plan, cgroup, init_pid, policy_digest: 0 })
             }
             Err(e) => {
@@ -271,7 +276,9 @@ impl Launcher {
     fn start(&self, plan: &SandboxPlan, leaves: Leaves, parts: Parts) -> Result<(i32, OwnedFd), LaunchError> {
         let setup = |step: &'static str| move |e: CallError| LaunchError::setup(step, e);
         let (state, logs) = self.directories.take(plan.worker_id.as_str(), parts.life).map_err(setup("make directories"))?;
+        fail_point!("spawn.directories_made", plan.worker_id.as_str());
         write_plan(&state, plan, leaves.path.as_deref()).map_err(setup("write the plan"))?;
+        fail_point!("spawn.plan_written", plan.worker_id.as_str());
         let stdio = match parts.streams {
             Some(streams) => Stdio::Inherited(streams),
             None => Stdio::Logged { directory: logs },

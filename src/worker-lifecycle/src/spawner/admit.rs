@@ -35,6 +35,7 @@ impl WorkerSpawner {
         // Again: a drain may have begun while the launcher was asked.
         attached.may_start()?;
         self.register(&id, &params)?;
+        rbee_hive_sandbox::fail_point!("spawn.registered", id.as_str());
         let started = self.start_with_room(attached, (&id, &params, &policy), story).await;
         match &started {
             Ok(handle) => self.keep_story_at_its_end(handle),
@@ -108,11 +109,13 @@ impl WorkerSpawner {
         let Some(lease) = self.lease(attached, asked, line).await? else { return Ok(handle) };
         view.send_modify(|view| view.devices.clone_from(&lease.devices));
         self.registry.attach(id.as_str(), handle.clone());
+        rbee_hive_sandbox::fail_point!("spawn.leased", id.as_str());
         story.tell("spawn_binary", "the policy's binary is {}", &[&policy.worker.binary]);
         let mut request = request(id, params, (port.as_ref(), &lease));
         request.mps = attached.mps(&request, policy).await;
         // It may have waited for others until here. What it has goes back with the start.
         attached.may_start()?;
+        rbee_hive_sandbox::fail_point!("spawn.asking", id.as_str());
         let made = match attached.make_init(request.clone()).await {
             Ok(made) => made,
             Err(NotMade::Refused(failed)) if failed.kind == ErrorKind::SetupFailed => {
@@ -129,6 +132,7 @@ impl WorkerSpawner {
                 return Err(error);
             }
         };
+        rbee_hive_sandbox::fail_point!("spawn.answered", id.as_str());
         let notes = attached.take_note(&handle, &made, &request);
         let Made { plan, cgroup, init_pid, link, ends, .. } = made;
         show_plan((&view, &teller), (&plan, cgroup, init_pid), notes);

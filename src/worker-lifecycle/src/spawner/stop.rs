@@ -51,6 +51,7 @@ impl WorkerSpawner {
             Err(error) => return self.deleted_before(id).ok_or(error),
         };
         let view = self.stop_one(&handle, StoppedBy::Request, None).await?;
+        rbee_hive_sandbox::fail_point!("delete.stopped", id.as_str());
         // Before its log is gone.
         self.keep_story(&handle).await;
         let worker_id = id.clone();
@@ -60,6 +61,7 @@ impl WorkerSpawner {
             Ok(_) => {}
             Err(error) => kept(&error),
         }
+        rbee_hive_sandbox::fail_point!("delete.forgotten", id.as_str());
         // Not by its name: of two deletes the slower one would take a new worker off the list.
         let attached = self.attached()?;
         self.registry.remove_this(&handle, || attached.tell_deleted(&handle));
@@ -102,6 +104,7 @@ impl WorkerSpawner {
             tracing::error!(%error, "a worker could not be stopped");
         }
         join_all(handles.iter().map(|h| self.keep_story(h))).await;
+        rbee_hive_sandbox::fail_point!("shutdown.stopped", "");
         if let Some(attached) = &self.attached {
             let stories = Arc::clone(&attached.stories);
             // A panic in it was told.

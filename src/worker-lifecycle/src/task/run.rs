@@ -54,7 +54,9 @@ pub(crate) async fn run(born: Born) {
     };
     loop {
         let ending = worker.live(&mut ends.events, &mut commands).await;
+        rbee_hive_sandbox::fail_point!("task.end_acknowledged", worker.id.as_str());
         let released = worker.wait_for_release(ends.released, ends.init).await;
+        rbee_hive_sandbox::fail_point!("task.released", worker.id.as_str());
         ends = match worker.after(ending, released, &mut commands).await {
             After::Again(ends) => ends,
             After::Over(end) => return worker.take_back(*end).await,
@@ -138,7 +140,10 @@ impl Worker {
 
     async fn hear(&mut self, (message, mut fds): InitEvent) -> Option<Ending> {
         match message {
-            FromInit::Started { start_ticks } => self.executed(fds.pop(), start_ticks),
+            FromInit::Started { start_ticks } => {
+                rbee_hive_sandbox::fail_point!("task.started_heard", self.id.as_str());
+                self.executed(fds.pop(), start_ticks);
+            }
             FromInit::Notify { text } => self.hear_worker(&text),
             FromInit::Pressure { pressure } => self.short_of_memory(pressure),
             FromInit::OomKills { kills } => self.killed_for_want_of_memory(&kills),
@@ -148,6 +153,7 @@ impl Worker {
                 self.does_not_die((pids, processes), *resources).await;
             }
             FromInit::Ended { verdict, resources } => {
+                rbee_hive_sandbox::fail_point!("task.end_heard", self.id.as_str());
                 // It waits for this only so that nothing is said into a closing channel; it goes without it, too.
                 let _ = self.link.send(&ToInit::Ack).await;
                 return Some(Ending { verdict: Some(self.explain(verdict)), resources: *resources });
@@ -198,7 +204,9 @@ impl Worker {
                 self.story.tell("spawn_complete", "{} is ready", &[&self.id]);
                 let at = now();
                 (self.life.ready_since, self.life.ready_at) = (Some(Instant::now()), Some(at.clone()));
+                rbee_hive_sandbox::fail_point!("task.answered", self.id.as_str());
                 self.step(Event::Answered, |view| view.ready_at = Some(at));
+                rbee_hive_sandbox::fail_point!("task.ready_shown", self.id.as_str());
             }
             State::Thawing { .. } => self.step(Event::Answered, |_| {}),
             _ => {}
