@@ -8,6 +8,7 @@
 //! Must never know: JSON-RPC, HTTP routes, system calls.
 #![forbid(unsafe_code)]
 
+mod adoption;
 mod channel;
 mod death;
 mod device_watch;
@@ -24,18 +25,19 @@ mod params;
 mod processes;
 mod reach;
 mod readiness;
+mod records;
 mod registry;
 mod sampling;
 mod spawner;
 mod state;
 mod supervision;
-mod sync;
 mod task;
 #[cfg(test)]
 mod tests;
 mod verifier;
 mod view;
 
+pub use adoption::{FoundError, FoundWorker, hear_found};
 pub use death::{Evidence, WorkerStory};
 pub use device_watch::{DeviceWatch, Observe, Patience};
 pub use error::{ErrorKind, LifecycleError};

@@ -191,7 +191,12 @@ pub struct LogPage {
 
 /// The time now, RFC 3339 in UTC with milliseconds.
 pub(crate) fn now() -> String {
-    format!("{:.3}", jiff::Timestamp::now())
+    rfc3339(jiff::Timestamp::now())
+}
+
+/// A moment, RFC 3339 in UTC with milliseconds.
+pub(crate) fn rfc3339(at: jiff::Timestamp) -> String {
+    format!("{at:.3}")
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ fn lives(hive: &Hive, id: &str) -> Vec<Value> {
     told["lives"].as_array().cloned().unwrap_or_default().into_iter().map(|life| life["verdict"]["kind"].clone()).collect()
 }
 
-/// How many of its lives have printed their first line.
+/// The first numbers that its lives have printed.
 fn logged(hive: &Hive, id: &str) -> usize {
     let page = hive.call("worker_logs", json!({"worker_id": id, "tail": 1000}));
     page["lines"].as_array().into_iter().flatten().filter(|l| l["text"].as_str().is_some_and(|t| t.starts_with("000000000000 "))).count()
@@ -64,7 +64,7 @@ fn a_worker_that_goes_on_failing_is_started_again_and_then_given_up_with_the_log
     let restart = "[restart]\nwhen = \"on-failure\"\nmax_restarts = 2\nbackoff = \"200ms\"";
     let hive = Hive::start(HiveOptions::default().policy("again", &bare(restart)).policy("never", &bare("")));
     let before = at_rest(&hive);
-    spawn(&hive, ("w", "again"), &["--flood", "100", "--exit-code", "3"]);
+    spawn(&hive, ("w", "again"), &["--flood", "60", "--exit-code", "3"]);
     let worker = until(&hive, "w", |w| is(w, "failed"));
     assert_eq!((&worker["restarts"], &worker["verdict"]["kind"], &worker["verdict"]["code"]), (&json!(2), &json!("exited"), &json!(3)));
     assert!(worker["verdict"]["message"].as_str().is_some_and(|m| m.ends_with("given up after 2 restarts in a row")), "{worker}");
@@ -97,7 +97,7 @@ fn a_new_life_has_the_old_port_and_log_and_a_cgroup_made_anew_and_serves_who_wai
     require_root!();
     let hive = Hive::start(HiveOptions::default().policy("again", &policy("[restart]\nwhen = \"on-failure\"\nbackoff = \"1s\"")));
     let before = at_rest(&hive);
-    let asked = json!({"worker_id": "w", "model": "m", "policy": "again", "device": "cpu", "args": ["--flood", "100"]});
+    let asked = json!({"worker_id": "w", "model": "m", "policy": "again", "device": "cpu", "args": ["--flood", "60"]});
     let worker = hive.call("worker_spawn", asked);
     assert_eq!(http_get(port(&worker), "/alloc?bytes=20000000").expect("it answers").status, 200);
     hive.call("worker_signal", json!({"worker_id": "w", "signal": 9}));

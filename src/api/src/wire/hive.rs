@@ -27,6 +27,12 @@ pub struct HiveInfo {
     /// The files behind its access.
     #[serde(default)]
     pub access: HiveAccess,
+    /// Whether its launcher has ended: workers are served and can be stopped, none is started.
+    #[serde(default)]
+    pub launcher_gone: bool,
+    /// What is wrong with the hive itself, one sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// How callers are known besides their uid; `None` where there is no such way.

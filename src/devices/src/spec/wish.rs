@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::DeviceSpec;
@@ -19,7 +19,8 @@ const MAX_NAME: usize = 128;
 const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A GPU by one of its names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum GpuName {
     /// `GPU-<index>`.
     Index(u32),
@@ -28,7 +29,8 @@ pub enum GpuName {
 }
 
 /// What becomes of a request whose devices are taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WhenBusy {
     /// It is refused.
     #[default]
@@ -41,7 +43,7 @@ pub enum WhenBusy {
 }
 
 /// Constraints on GPUs. What is absent constrains nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceWish {
     /// These, in this order; any where empty.
     pub gpus: Vec<GpuName>,

@@ -26,7 +26,7 @@ pub struct Gap {
 const KEYS: [(&str, &str); 3] = [("devices", "devices.nodes"), ("device_program", "devices.nodes"), ("init_isolation", "credentials.user")];
 
 /// What of a plan says how much is left of a setting that is not in force as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Remains {
     /// There is a Landlock domain.
     pub landlock: bool,

@@ -42,12 +42,24 @@ pub(crate) struct Config {
     pub(crate) worker_uids: String,
     /// How often the figures of all workers are sampled: a time from 100 ms to 1 min.
     pub(crate) sample_interval: String,
+    /// What becomes of workers when the hive gets SIGTERM or SIGINT.
+    pub(crate) on_terminate: OnTerminate,
     /// Who may call.
     pub(crate) access: AccessConfig,
     /// TLS on the TCP port.
     pub(crate) tls: TlsConfig,
     /// How GPUs are watched.
     pub(crate) gpus: GpuConfig,
+}
+
+/// What becomes of workers when the hive ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnTerminate {
+    /// All of them are stopped.
+    Stop,
+    /// Those whose policy says `on_hive_exit = "keep"` go on, for the next hive to take over; the others are stopped.
+    Keep,
 }
 
 impl Default for Config {
@@ -62,6 +74,7 @@ impl Default for Config {
             spawn_rate: "1000/s".into(),
             worker_uids: "1879048192-1879113727".into(),
             sample_interval: "1s".into(),
+            on_terminate: OnTerminate::Stop,
             access: AccessConfig::default(),
             tls: TlsConfig::default(),
             gpus: GpuConfig::default(),
@@ -171,5 +184,12 @@ mod tests {
         for text in ["", "0s", "99ms", "61s", "-1s", "5", "1 fortnight"] {
             assert!(of(text).unwrap_err().to_string().contains("sample_interval"), "{text}");
         }
+    }
+
+    #[test]
+    fn workers_are_stopped_with_the_hive_unless_the_file_says_otherwise() {
+        assert_eq!(Config::default().on_terminate, OnTerminate::Stop);
+        assert_eq!(toml::from_str::<Config>("on_terminate = \"keep\"").unwrap().on_terminate, OnTerminate::Keep);
+        assert!(toml::from_str::<Config>("on_terminate = \"leave\"").is_err());
     }
 }

@@ -1,9 +1,8 @@
 //! A spawner for tests of the interfaces: answers by the worker's name, starts nothing.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use jsonrpsee::core::async_trait;
@@ -46,6 +45,7 @@ pub(crate) fn state() -> (Arc<HiveState>, Arc<FakeWorkers>) {
         stopping: CancellationToken::new(),
         workers_gone: CancellationToken::new(),
         sessions: Default::default(),
+        at_the_end: OnceLock::new(),
     };
     (Arc::new(state), fake)
 }
@@ -254,4 +254,11 @@ impl Workers for Arc<FakeWorkers> {
         self.draining.load(Ordering::Relaxed)
     }
     async fn shutdown(&self) {}
+    async fn leave(&self) {}
+    fn notes(&self) -> Vec<String> {
+        vec!["a note".into()]
+    }
+    fn launcher_gone(&self) -> bool {
+        false
+    }
 }

@@ -8,7 +8,7 @@ pub(crate) mod fake;
 mod workers;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rbee_hive_sandbox::protocol::{CgroupFacts, HostFeature};
 use rbee_hive_worker_lifecycle::EventHub;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::AccessState;
+use crate::config::OnTerminate;
 use crate::jobs::JobBoard;
 
 pub(crate) use caller::{Caller, Connection, Use};
@@ -51,6 +52,8 @@ pub(crate) struct HiveState {
     pub(crate) workers_gone: CancellationToken,
     /// Connections that have become WebSockets.
     pub(crate) sessions: TaskTracker,
+    /// What becomes of workers then, where a client has said so; the first one's word counts.
+    pub(crate) at_the_end: OnceLock<OnTerminate>,
 }
 
 impl HiveState {

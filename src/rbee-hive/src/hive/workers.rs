@@ -47,6 +47,9 @@ pub(crate) trait Workers: Send + Sync {
     fn drain(&self);
     fn draining(&self) -> bool;
     async fn shutdown(&self);
+    async fn leave(&self);
+    fn notes(&self) -> Vec<String>;
+    fn launcher_gone(&self) -> bool;
 }
 
 #[async_trait]
@@ -128,5 +131,14 @@ impl Workers for Arc<WorkerSpawner> {
     }
     async fn shutdown(&self) {
         WorkerSpawner::shutdown(self).await;
+    }
+    async fn leave(&self) {
+        WorkerSpawner::leave(self).await;
+    }
+    fn notes(&self) -> Vec<String> {
+        WorkerSpawner::notes(self)
+    }
+    fn launcher_gone(&self) -> bool {
+        WorkerSpawner::launcher_gone(self)
     }
 }

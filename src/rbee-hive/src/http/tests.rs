@@ -90,8 +90,17 @@ async fn what_the_spawner_refuses_comes_with_its_kind() {
     assert_eq!(code(&refused), -32000);
     assert_eq!(refused["error"]["data"], json!({"kind": "no_such_device", "hint": "use CPU-0"}));
     assert_eq!(hive.call("worker_status", json!(["absent"])).await["error"]["data"]["kind"], "not_found");
-    assert_eq!(hive.call("hive_shutdown", json!({"workers": "keep"})).await["error"]["data"]["kind"], "not_allowed_now");
+    assert_eq!(code(&hive.call("hive_shutdown", json!({"workers": "sell"})).await), -32602);
     assert!(!hive.stopping.is_cancelled());
+}
+
+#[tokio::test]
+async fn a_hive_may_end_without_its_workers_and_says_what_is_wrong_with_it() {
+    let hive = fixture();
+    let info = hive.call("hive_info", json!({})).await;
+    assert_eq!((&info["result"]["launcher_gone"], &info["result"]["notes"]), (&json!(false), &json!(["a note"])));
+    assert_eq!(hive.call("hive_shutdown", json!({"workers": "keep"})).await["result"], json!({}));
+    assert!(hive.stopping.is_cancelled());
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use super::privileges::{self, Account};
 use super::rules;
 use crate::access::{AccessRules, AccessState};
 use crate::args::ServeArgs;
-use crate::config::{self, Config};
+use crate::config::{self, Config, OnTerminate};
 use crate::http::group_id;
 use crate::launch::{self, LauncherStart, SpawnerStart, StartedLauncher};
 
@@ -35,6 +35,8 @@ pub(super) struct Booted {
     pub(super) access: AccessState,
     pub(super) lock: HiveLock,
     pub(super) observer: ObserverCache,
+    /// What becomes of workers at a signal.
+    pub(super) on_terminate: OnTerminate,
 }
 
 /// Brings a hive up; the order of the steps is told in [`super`].
@@ -54,8 +56,9 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
 
     // While it may: who is to tell of workers that run out of memory is not to go before them.
     rbee_hive_sandbox::oom::spare();
-    let launcher = launch::start_launcher(&launcher_start(&options, &places, account))?;
-    rbee_hive_sandbox::fail_point!("boot.launcher_started", "");
+    // An init whose launcher has ended is this process's to reap; before that, so that none escapes.
+    nix::sys::prctl::set_child_subreaper(true).context("become the subreaper of workers' inits")?;
+    let mut launcher = launch::start_launcher(&launcher_start(&options, &places, account))?;
     // Before the drop: the file may be root's alone. It forks, which no threaded process may, and nobody is here but us.
     let inventory = crate::gpus::inventory(options.places.devices.as_deref())?;
     let observer = crate::gpus::observer(&inventory);
@@ -63,9 +66,9 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     let lock = HiveLock::take(&places.state)?;
     let socket = options.socket.clone().unwrap_or_else(|| places.state.join("hive.sock"));
     let bound = Bound::bind(address, &socket, socket_access)?;
-    rbee_hive_sandbox::fail_point!("boot.bound", "");
-    let (log_dir, records) = (places.open_logs()?, places.open_own()?);
+    let held = (places.open_logs()?, places.open_own()?, places.open_workers()?);
     raise_open_files();
+    launch::hear_found(&mut launcher)?;
     if let Some(account) = account {
         privileges::drop_to(account)?;
     }
@@ -73,9 +76,9 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     launch::tell_ports(&launcher, address.port(), &options.ports.unwrap_or(config.ports).range())?;
     let (tcp, unix) = bound.listen()?;
     announce(if access.tls.is_some() { "https" } else { "http" }, address, &socket)?;
-    rbee_hive_sandbox::fail_point!("boot.announced", "");
-    let spawner = spawner_start(&options, (&config, sample_interval), (launcher, log_dir, records, inventory));
-    Ok(Booted { spawner, tcp, unix, socket, rules, access, lock, observer })
+    let on_terminate = config.on_terminate;
+    let spawner = spawner_start(&options, (&config, sample_interval), (launcher, held, inventory));
+    Ok(Booted { spawner, tcp, unix, socket, rules, access, lock, observer, on_terminate })
 }
 
 fn launcher_start(options: &ServeArgs, places: &Places, account: Option<Account>) -> LauncherStart {
@@ -89,13 +92,13 @@ fn launcher_start(options: &ServeArgs, places: &Places, account: Option<Account>
 fn spawner_start(
     options: &ServeArgs,
     (config, sample_interval): (&Config, Duration),
-    held: (StartedLauncher, OwnedFd, OwnedFd, Inventory),
+    (launcher, (log_dir, records, verdicts), inventory): (StartedLauncher, (OwnedFd, OwnedFd, OwnedFd), Inventory),
 ) -> SpawnerStart {
-    let (launcher, log_dir, records, inventory) = held;
     SpawnerStart {
         launcher,
         log_dir,
         records,
+        verdicts,
         ports: options.ports.unwrap_or(config.ports).range(),
         max_workers: config.max_workers,
         sample_interval,

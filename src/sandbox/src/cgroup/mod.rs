@@ -28,6 +28,8 @@ mod protection;
 mod reader;
 mod removal;
 mod root;
+mod strangers;
+mod sweep;
 pub mod text;
 mod tree;
 mod update;
@@ -40,6 +42,8 @@ mod pressure_tests;
 mod privileged_tests;
 #[cfg(test)]
 mod protection_tests;
+#[cfg(test)]
+mod sweep_tests;
 #[cfg(test)]
 mod test_tree;
 #[cfg(test)]

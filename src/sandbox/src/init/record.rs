@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::Serialize;
 
 use super::InitContext;
@@ -18,13 +19,15 @@ pub(crate) const RECORD_VERSION: u32 = 1;
 struct VerdictRecord<'a> {
     version: u32,
     worker_id: &'a str,
+    boot_id: &'a str,
     verdict: &'a Verdict,
     resources: &'a Resources,
 }
 
 /// Writes `verdict.json` into the worker's state directory.
 pub(super) fn write_verdict(context: &InitContext, verdict: &Verdict, resources: &Resources) -> io::Result<()> {
-    let record = VerdictRecord { version: RECORD_VERSION, worker_id: context.plan.worker_id.as_str(), verdict, resources };
+    let (worker_id, boot_id) = (context.plan.worker_id.as_str(), context.boot_id.as_str());
+    let record = VerdictRecord { version: RECORD_VERSION, worker_id, boot_id, verdict, resources };
     write_whole(context.state.as_fd(), "verdict.json", &record)
 }
 
@@ -32,12 +35,12 @@ pub(super) fn write_verdict(context: &InitContext, verdict: &Verdict, resources:
 pub(crate) fn write_whole(directory: BorrowedFd<'_>, name: &str, value: &impl Serialize) -> io::Result<()> {
     let text = serde_json::to_vec_pretty(value)?;
     let temporary = format!(".{name}.new");
-    failing!("record.create", name)?;
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file = openat(directory, temporary.as_str(), flags, Mode::from_bits_truncate(0o644))?;
-    failing!("record.write", name)?;
-    std::fs::File::from(file).write_all(&text)?;
-    failing!("record.rename", name)?;
-    renameat(directory, temporary.as_str(), directory, name)?;
-    Ok(())
+    let written = std::fs::File::from(file).write_all(&text).and_then(|()| Ok(renameat(directory, temporary.as_str(), directory, name)?));
+    if written.is_err() {
+        // Where there is no room for it, there is none for a part of it.
+        let _ = unlinkat(directory, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
+    }
+    written
 }

@@ -5,18 +5,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, fchown};
-use rbee_hive_policy::{Life, SandboxPlan};
-use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, open, openat, unlinkat};
+use rbee_hive_policy::{Life, WorkerId};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, mkdirat, open, openat, unlinkat};
 use rustix::io::Errno;
-use serde::Serialize;
 
 use super::{LauncherOptions, Purpose};
-use crate::init::write_whole;
 use crate::step::{CallError, failed};
 
 /// What a worker's state and log directories can hold: only these are ever removed.
-const RECORDS: &[&str] = &["plan.json", "verdict.json", ".plan.json.new", ".verdict.json.new"];
+const RECORDS: &[&str] = &["plan.json", "verdict.json", "init.sock", ".plan.json.new", ".verdict.json.new"];
 const LOGS: &[&str] = &["log", "log.1"];
+/// Most workers' directories that are looked into at a start.
+const MOST: usize = 16_384;
 
 pub(super) struct Directories {
     state: OwnedFd,
@@ -45,7 +45,6 @@ impl Directories {
 
     /// The worker's state and log directories: made afresh, or those that it has, with its log.
     pub(super) fn take(&self, id: &str, life: Life) -> Result<(OwnedFd, OwnedFd), CallError> {
-        failing!("directories.make", id).map_err(failed(|| format!("mkdirat({id:?})")))?;
         match life {
             Life::First => self.make(id),
             Life::Again => self.reuse(id).map_err(failed(|| format!("open the directories of {id:?}"))),
@@ -81,6 +80,47 @@ impl Directories {
         Ok(directory(self.state.as_fd(), id)?)
     }
 
+    /// [`state_of`](Self::state_of) from an earlier launcher's time, if that is its own still.
+    ///
+    /// Errors: why it is not believed.
+    pub(super) fn old_state_of(&self, id: &str) -> Result<OwnedFd, String> {
+        let found = self.state_of(id).map_err(|e| format!("its directory can't be opened: {e}"))?;
+        let there = rustix::fs::fstat(&found).map_err(|e| format!("its directory can't be looked at: {e}"))?;
+        if there.st_uid != rustix::process::geteuid().as_raw() || there.st_mode & 0o022 != 0 {
+            return Err(format!(
+                "its directory belongs to uid {} and has mode {:04o}: others may have written there",
+                there.st_uid,
+                there.st_mode & 0o7777
+            ));
+        }
+        Ok(found)
+    }
+
+    /// Whose directories there are, in order; names that are no worker's are left out, and so are those that are not `wanted` where there are too
+    /// many.
+    ///
+    /// Errors: the directory of all of them can't be listed.
+    pub(super) fn workers(&self, wanted: impl Fn(&WorkerId) -> bool) -> io::Result<Vec<WorkerId>> {
+        let (mut ids, mut more, mut left_out) = (Vec::new(), 0, 0_usize);
+        for entry in Dir::read_from(&self.state)? {
+            let entry = entry?;
+            let Some(id) = entry.file_name().to_str().ok().and_then(|name| WorkerId::parse(name).ok()) else { continue };
+            if wanted(&id) {
+                ids.push(id);
+            } else if more < MOST {
+                more += 1;
+                ids.push(id);
+            } else {
+                left_out += 1;
+            }
+        }
+        if left_out > 0 {
+            tracing::warn!(left_out, "there are too many directories of workers to tell of all: remove those of before by hand");
+        }
+        ids.sort();
+        Ok(ids)
+    }
+
     /// Removes the hive's socket, which the hive itself may not: the state directory is root's.
     pub(super) fn remove_socket(&self) {
         let _ = std::fs::remove_file(self.staging.with_file_name("hive.sock"));
@@ -96,24 +136,9 @@ impl Directories {
 
     /// Removes the worker's directories, if they are there.
     pub(super) fn forget(&self, id: &str) -> io::Result<()> {
-        failing!("directories.forget", id)?;
         remove(self.state.as_fd(), id)?;
-        fail_point!("directories.half_forgotten", id);
         remove(self.logs.as_fd(), id)
     }
-}
-
-#[derive(Serialize)]
-struct PlanRecord<'a> {
-    version: u32,
-    plan: &'a SandboxPlan,
-    cgroup: Option<&'a str>,
-}
-
-/// Writes `plan.json` into a worker's state directory, whole: a reader sees the one before or this one.
-pub(super) fn write_plan(state: &OwnedFd, plan: &SandboxPlan, cgroup: Option<&str>) -> Result<(), CallError> {
-    let record = PlanRecord { version: 1, plan, cgroup };
-    write_whole(state.as_fd(), "plan.json", &record).map_err(failed(|| "write(plan.json)".into()))
 }
 
 /// `workers/` in one of the two directories: both are the launcher's own, and no link leads to it.

@@ -5,9 +5,11 @@
 //!
 //! Must never know: what a worker means, who asked the hive.
 
+mod adopt;
 mod answer;
 mod ask;
 mod audit;
+mod birth;
 mod confine;
 mod descriptors;
 mod directories;
@@ -19,8 +21,10 @@ mod ledger;
 mod memory;
 mod mps;
 mod namespaces;
+mod open_files;
 mod pace;
 mod policies;
+mod record;
 mod resolve;
 mod serve;
 mod spawn;
@@ -36,6 +40,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 pub(crate) use confine::DenyLists;
+pub(crate) use open_files::OpenFiles;
 
 use crate::protocol::{Channel, FromLauncher, LaunchError, LaunchErrorKind, ToLauncher};
 pub use ask::{JudgeError, judge};
@@ -107,7 +112,6 @@ type LauncherChannel = Channel<FromLauncher, ToLauncher>;
 pub fn main(fd: i32, options: LauncherOptions) -> ExitCode {
     let Ok(socket) = rbee_hive_sys::fds::inherited(fd) else { return ExitCode::from(2) };
     let channel = LauncherChannel::new(socket);
-    crate::fail_point::enter("launcher", "");
     if options.watch && options.purpose != Purpose::Run {
         let error = LaunchError::new(LaunchErrorKind::InvalidParams, "only a foreground command can be watched, no worker of a hive");
         let _ = channel.send(&FromLauncher::Fatal { error }, &[]);

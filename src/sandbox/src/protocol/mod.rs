@@ -2,6 +2,7 @@
 //!
 //! One type for each direction. A message is at most [`MAX_MESSAGE`] bytes and carries at most [`MAX_FDS`] descriptors.
 
+mod adoption;
 mod channel;
 mod init;
 mod judgement;
@@ -11,6 +12,7 @@ mod resources;
 mod sight;
 mod texts;
 
+pub use adoption::{Attached, FoundHow};
 pub use channel::{Channel, ChannelError};
 pub use init::{FromInit, ToInit};
 pub use judgement::{InForce, JudgedAs, JudgedSetting, Judgement};

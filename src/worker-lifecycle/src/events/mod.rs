@@ -30,7 +30,7 @@ pub(crate) use timeline::Timeline;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
-    /// A worker is in another state: `{"state", "pid"}`.
+    /// A worker is in another state: `{"state", "pid"}`; of one that was there before this hive also `"found"`: `"living"`, `"ended"`, `"lost"`.
     State,
     /// How a worker ended: the verdict object.
     Verdict,

@@ -40,6 +40,19 @@ impl Teller {
         });
     }
 
+    /// The first thing that is told of a worker that was there before this hive: its state, with what it was found to be.
+    pub(crate) fn found(&self, view: &watch::Sender<WorkerView>, found: &'static str, change: impl FnOnce(&mut WorkerView)) {
+        view.send_modify(|view| {
+            change(view);
+            for (kind, mut data) in changes(None, &Shown::of(view)) {
+                if kind == EventKind::State {
+                    data["found"] = found.into();
+                }
+                self.tell(kind, view.generation, data);
+            }
+        });
+    }
+
     /// Tells what is not to be seen in the view.
     pub(crate) fn tell(&self, kind: EventKind, generation: u64, data: Value) {
         self.hub.tell(kind, About::worker(&self.id, generation).of_job(self.job_id.as_deref()), data);

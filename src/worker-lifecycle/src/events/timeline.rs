@@ -28,6 +28,11 @@ impl Timeline {
         self.last.push_back(Moment::of(event));
     }
 
+    /// Whether nothing has happened yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+
     /// All that is kept, and how many are missing between the first and the last of them.
     pub(crate) fn into_moments(self) -> (Vec<Moment>, u64) {
         (self.first.into_iter().chain(self.last).collect(), self.left_out)

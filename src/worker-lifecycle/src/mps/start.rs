@@ -16,7 +16,7 @@ use crate::channel::lock;
 use crate::events::Teller;
 use crate::init_link::InitLink;
 use crate::spawner::show_plan;
-use crate::task::{self, Born, Decision, Story, Tools, WorkerHandle, first_view};
+use crate::task::{self, Begins, Born, Decision, Ends, Story, Tools, WorkerHandle, first_view};
 use crate::{LifecycleError, SpawnParams, WaitFor};
 
 /// Lines of a daemon's log that say why it did not come up.
@@ -76,9 +76,10 @@ impl MpsGroups {
         handle.known.decision.set(Arc::new(Decision { policy_digest, asked: vec![], remains: Remains::from(&*plan) }));
         let limit = Duration::from_millis(plan.start_timeout_ms).saturating_add(BEYOND_GRACE);
         let (plan, tools) = (*plan, Arc::clone(tools));
+        let begins = Begins::First(Ends { events, init, released });
         // What its group needs of it is a new one's then.
         let again = None;
-        let born = Born { plan, link, events, init, released, port: None, commands, view, story, tools, handle: handle.clone(), again };
+        let born = Born { plan, link, begins, port: None, commands, view, story, tools, handle: handle.clone(), again };
         tokio::spawn(task::run(born));
         Ok((handle, limit))
     }

@@ -1,6 +1,7 @@
 //! From a request to a running init: name, policy, port, devices, launcher. What is refused leaves nothing.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -18,8 +19,9 @@ use super::warm::Seat;
 use super::{Attached, LOG_TAIL, Result, WorkerSpawner};
 use crate::events::Teller;
 use crate::leases::as_policy_has_it;
+use crate::records::Fate;
 use crate::registry::PortLease;
-use crate::task::{self, Born, Ends, Story, WorkerHandle, said};
+use crate::task::{self, Begins, Born, Story, WorkerHandle, said};
 use crate::view::now;
 use crate::{ErrorKind, LifecycleError, RegistryError, SpawnParams, WorkerEntry, WorkerState, WorkerStatus, WorkerView};
 
@@ -35,12 +37,18 @@ impl WorkerSpawner {
         // Again: a drain may have begun while the launcher was asked.
         attached.may_start()?;
         self.register(&id, &params)?;
-        rbee_hive_sandbox::fail_point!("spawn.registered", id.as_str());
         let started = self.start_with_room(attached, (&id, &params, &policy), story).await;
         match &started {
-            Ok(handle) => self.keep_story_at_its_end(handle),
+            Ok(handle) => {
+                // Also of one that was stopped before the launcher was asked.
+                attached.records.begin(handle).await;
+                self.keep_story_at_its_end(handle);
+            }
             Err(_) => {
                 attached.give_up(&id).await;
+                if let Some(handle) = self.registry.handle(id.as_str()) {
+                    attached.records.end(&handle, Fate::Refused).await;
+                }
                 self.registry.remove(id.as_str());
             }
         }
@@ -108,15 +116,17 @@ impl WorkerSpawner {
         let line = Line { view: (&view, &teller), commands: &mut commands, story: &story, handle: &handle };
         let Some(lease) = self.lease(attached, asked, line).await? else { return Ok(handle) };
         view.send_modify(|view| view.devices.clone_from(&lease.devices));
+        let _ = handle.known.lease_id.set(lease.id.clone());
         self.registry.attach(id.as_str(), handle.clone());
-        rbee_hive_sandbox::fail_point!("spawn.leased", id.as_str());
         story.tell("spawn_binary", "the policy's binary is {}", &[&policy.worker.binary]);
         let mut request = request(id, params, (port.as_ref(), &lease));
         request.mps = attached.mps(&request, policy).await;
         // It may have waited for others until here. What it has goes back with the start.
         attached.may_start()?;
-        rbee_hive_sandbox::fail_point!("spawn.asking", id.as_str());
-        let made = match attached.make_init(request.clone()).await {
+        // Whatever ends the hive from here on: the next one knows that there may be a worker.
+        attached.records.begin(&handle).await;
+        let listener = port.as_ref().and_then(PortLease::listener).map(AsFd::as_fd);
+        let made = match attached.make_init(request.clone(), listener).await {
             Ok(made) => made,
             Err(NotMade::Refused(failed)) if failed.kind == ErrorKind::SetupFailed => {
                 attached.give_up(id).await;
@@ -132,15 +142,14 @@ impl WorkerSpawner {
                 return Err(error);
             }
         };
-        rbee_hive_sandbox::fail_point!("spawn.answered", id.as_str());
         let notes = attached.take_note(&handle, &made, &request);
         let Made { plan, cgroup, init_pid, link, ends, .. } = made;
         show_plan((&view, &teller), (&plan, cgroup, init_pid), notes);
         attached.set_mps(&plan, &handle);
         self.remember(&handle, &params.policy);
         let again = self.starter(&handle, request);
-        let (Ends { events, init, released }, tools) = (ends, Arc::clone(&attached.tools));
-        let born = Born { plan, link, events, init, released, port, commands, view, story, tools, handle: handle.clone(), again };
+        let (begins, tools) = (Begins::First(ends), Arc::clone(&attached.tools));
+        let born = Born { plan, link, begins, port, commands, view, story, tools, handle: handle.clone(), again };
         tokio::spawn(task::run(born));
         Ok(handle)
     }

@@ -3,6 +3,7 @@
 //! Must never know: when a worker is started again.
 
 use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -52,10 +53,14 @@ impl WorkerSpawner {
 
 impl Attached {
     /// Has the launcher make an init.
-    pub(super) async fn make_init(&self, request: WorkerRequest) -> std::result::Result<Made, NotMade> {
+    pub(super) async fn make_init(&self, request: WorkerRequest, port: Option<BorrowedFd<'_>>) -> std::result::Result<Made, NotMade> {
         let io =
             |e: std::io::Error| NotMade::Refused(LifecycleError::new(ErrorKind::SetupFailed, format!("make the channel to the init: {e}")));
         let (link, theirs, mut events) = InitLink::open().map_err(io)?;
+        // Whatever ends the hive from here on, the worker's init has the port.
+        if let Some(port) = port {
+            link.keep_port(port).await.map_err(io)?;
+        }
         let unclear = match self.tools.launcher.spawn(request, theirs).await {
             Ok(((FromLauncher::Spawned { plan, cgroup, init_pid, not_in_force, policy_digest, .. }, mut fds), released)) => match fds.pop()
             {
@@ -81,6 +86,7 @@ impl Attached {
         let (plan, known) = (&made.plan, &handle.known);
         known.link.set(Arc::downgrade(&made.link));
         known.grace.set(Duration::from_millis(plan.stop.grace_ms));
+        known.on_hive_exit.set(plan.on_hive_exit);
         if let Some(limit) = plan.gpu_memory {
             known.gpus.limit.set(limit);
         }
@@ -108,16 +114,20 @@ impl Starter for Restarter {
         })
     }
 
-    fn start(&self, limits: BTreeMap<LimitKey, LimitValue>) -> BoxFuture<'_, Result<NextLife>> {
-        Box::pin(async {
+    fn start<'a>(&'a self, limits: BTreeMap<LimitKey, LimitValue>, port: Option<BorrowedFd<'a>>) -> BoxFuture<'a, Result<NextLife>> {
+        Box::pin(async move {
             let attached = self.attached.upgrade().ok_or_else(launcher::gone)?;
-            self.start_with(&attached, limits).await
+            self.start_with(&attached, (limits, port)).await
         })
     }
 }
 
 impl Restarter {
-    async fn start_with(&self, attached: &Arc<Attached>, limits: BTreeMap<LimitKey, LimitValue>) -> Result<NextLife> {
+    async fn start_with(
+        &self,
+        attached: &Arc<Attached>,
+        (limits, port): (BTreeMap<LimitKey, LimitValue>, Option<BorrowedFd<'_>>),
+    ) -> Result<NextLife> {
         attached.may_start()?;
         let policy = policy(attached, &self.request.policy).await?;
         if policy.restart.when == RestartWhen::Never {
@@ -127,7 +137,7 @@ impl Restarter {
         let mut request = self.request.clone();
         request.mps = attached.mps(&request, &policy).await;
         request.limits.extend(limits);
-        let made = match attached.make_init(request).await {
+        let made = match attached.make_init(request, port).await {
             Ok(made) => made,
             Err(NotMade::Refused(error) | NotMade::Unclear(error)) => {
                 attached.mps.leave(&self.handle.id).await;

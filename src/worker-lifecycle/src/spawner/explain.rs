@@ -61,8 +61,8 @@ impl WorkerSpawner {
         match self.handle(id) {
             Ok(handle) => {
                 let kept = self.explained_before(id.as_str()).filter(|kept| kept.story.created_at == handle.view.borrow().created_at);
-                // Of a worker of an earlier hive nobody here knows what its start was decided by.
-                match kept.filter(|_| handle.known.decision.get().is_none()) {
+                // Of a worker that ended under an earlier hive nobody here has seen what happened to it.
+                match kept.filter(|_| handle.view.borrow().has_ended() && lock(&handle.known.timeline).is_empty()) {
                     Some(kept) => Ok(kept),
                     None => self.explain_listed(&handle).await,
                 }

@@ -1,6 +1,7 @@
 //! The surface of this crate: start, stop, watch workers.
 
 mod admit;
+mod adopt;
 mod again;
 mod binary;
 mod explain;
@@ -27,12 +28,14 @@ use rbee_hive_devices::Inventory;
 use rbee_hive_narration::{Narration, Narrator};
 use rbee_hive_policy::WorkerId;
 
+use crate::adoption::{Case, Verdicts};
 use crate::death::StoryStore;
 use crate::device_watch::{DeviceWatch, Watcher};
 use crate::events::NumberFile;
 use crate::launcher::LauncherClient;
 use crate::leases::Leases;
 use crate::mps::MpsGroups;
+use crate::records::Records;
 use crate::sampling::{self, Sampler};
 use crate::state::{Hive, Refusal, may_start};
 use crate::task::{Tools, WorkerHandle};
@@ -64,8 +67,10 @@ pub struct SpawnerOptions {
     pub sample_interval: Duration,
     /// How GPUs are watched; `None`: what happens to them is not known, and their memory is taken to be back at once.
     pub devices: Option<DeviceWatch>,
-    /// The hive's own directory, opened; `None`: leases do not outlive the hive.
+    /// The hive's own directory, opened; `None`: neither leases nor what is known of workers outlive the hive.
     pub records: Option<OwnedFd>,
+    /// `workers/` of the state directory, opened, where inits write how their workers ended; `None`: it is not looked for.
+    pub verdicts: Option<OwnedFd>,
 }
 
 /// Starts workers. Without a launcher it starts none and says so. A clone is another handle on the same workers.
@@ -82,8 +87,11 @@ struct Attached {
     mps: Arc<MpsGroups>,
     max_workers: usize,
     draining: AtomicBool,
-    /// As they ended; the last ones first.
+    /// The last ones first.
     deleted: Mutex<VecDeque<WorkerView>>,
+    records: Arc<Records>,
+    /// What was there before this hive, until it is taken over.
+    before: Mutex<Vec<Case>>,
     /// Which numbers events have.
     numbers: Option<Arc<NumberFile>>,
     /// Why the last workers ended.
@@ -99,11 +107,13 @@ struct Attached {
 impl WorkerSpawner {
     /// The hive's spawner. Called inside the runtime.
     pub fn attach(registry: Arc<WorkerRegistry>, launcher: LauncherClient, options: SpawnerOptions) -> Arc<Self> {
-        let records = options.records.map(Arc::new);
-        let (events, numbers) = story::events(records.clone());
-        let stories = Arc::new(StoryStore::open(records.clone()));
+        let own = options.records.map(Arc::new);
+        let (events, numbers) = story::events(own.clone());
+        let stories = Arc::new(StoryStore::open(own.clone()));
         tokio::spawn(StoryStore::write_on(Arc::downgrade(&stories)));
-        let leases = Leases::open(options.inventory, Arc::clone(&events), records);
+        let verdicts = options.verdicts.map(|directory| Arc::new(Verdicts::new(directory)));
+        let before = adopt::Before::read(&launcher, own.as_deref(), verdicts.as_deref());
+        let leases = Leases::open(options.inventory, Arc::clone(&events), (own, before.held));
         let mps = MpsGroups::new(launcher.clone(), Arc::clone(&registry));
         let (releasing, leaving) = (Arc::clone(&leases), Arc::clone(&mps));
         let sampler = Arc::new(Sampler::new(Arc::clone(&launcher.cgroup), options.sample_interval));
@@ -113,7 +123,9 @@ impl WorkerSpawner {
             narrator: options.narrator,
             events,
             logs: Arc::new(options.logs),
+            verdicts,
             sampler,
+            leaving: AtomicBool::new(false),
             release: Box::new(move |id: WorkerId| {
                 let (leases, mps) = (Arc::clone(&releasing), Arc::clone(&leaving));
                 Box::pin(async move {
@@ -131,7 +143,9 @@ impl WorkerSpawner {
             mps,
             max_workers: options.max_workers,
             draining: AtomicBool::new(false),
-            deleted: Mutex::default(),
+            deleted: Mutex::new(before.deleted),
+            records: before.records,
+            before: Mutex::new(before.cases),
             numbers,
             stories,
             versions: Mutex::default(),
@@ -218,6 +232,27 @@ impl WorkerSpawner {
     pub fn drain(&self) {
         if let Some(attached) = &self.attached {
             attached.draining.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// What is wrong with the hive itself, one sentence each: its launcher is gone, what is known of workers can't be written down.
+    pub fn notes(&self) -> Vec<String> {
+        let Some(attached) = &self.attached else { return vec![] };
+        let gone = self
+            .launcher_gone()
+            .then(|| "the launcher has ended: workers are served and can be stopped, none is started until the hive is".to_owned());
+        gone.into_iter().chain(attached.records.notes()).collect()
+    }
+
+    /// Whether there is no launcher any more.
+    pub fn launcher_gone(&self) -> bool {
+        self.attached.as_ref().is_none_or(|attached| attached.tools.launcher.is_gone())
+    }
+
+    /// Waits for the launcher's end.
+    pub async fn until_launcher_is_gone(&self) {
+        if let Some(attached) = &self.attached {
+            attached.tools.launcher.wait_gone().await;
         }
     }
 

@@ -2,19 +2,22 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use rbee_hive_policy::WorkerId;
+use rbee_hive_policy::{OnHiveExit, WorkerId};
 use rbee_hive_sandbox::protocol::{FromLauncher, ToLauncher};
 use rbee_hive_sandbox::{StoppedBy, StuckProcess, Verdict};
 use tokio::time::{sleep, timeout};
 
 use super::{Attached, Result, WorkerSpawner, not_found};
 use crate::channel::lock;
+use crate::records::{DELETED_KEPT, Fate};
 use crate::state::{Ask, Permit, may};
 use crate::task::{Command, WorkerHandle, said};
-use crate::{ErrorKind, LifecycleError, WorkerView, processes};
+use crate::view::now;
+use crate::{ErrorKind, LifecycleError, WorkerState, WorkerView, processes};
 
 /// What a stop may take beyond its grace before it is told as stuck.
 const BEYOND_GRACE: Duration = Duration::from_secs(30);
@@ -24,8 +27,8 @@ const LAST_CHANCE: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_secs(5);
 /// How long the launcher may take to remove everything.
 const LAUNCHER_END: Duration = Duration::from_secs(20);
-/// Deleted workers whose end is still known.
-const DELETED_KEPT: usize = 256;
+/// How long a hive that leaves its workers waits for their records to be written.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
 /// Most processes that are told by name.
 const NAMED: usize = 64;
 /// Signal numbers, signal(7).
@@ -51,7 +54,6 @@ impl WorkerSpawner {
             Err(error) => return self.deleted_before(id).ok_or(error),
         };
         let view = self.stop_one(&handle, StoppedBy::Request, None).await?;
-        rbee_hive_sandbox::fail_point!("delete.stopped", id.as_str());
         // Before its log is gone.
         self.keep_story(&handle).await;
         let worker_id = id.clone();
@@ -61,15 +63,15 @@ impl WorkerSpawner {
             Ok(_) => {}
             Err(error) => kept(&error),
         }
-        rbee_hive_sandbox::fail_point!("delete.forgotten", id.as_str());
-        // Not by its name: of two deletes the slower one would take a new worker off the list.
+        // Before its name can be another's. Of two deletes one finds that it is done already.
         let attached = self.attached()?;
+        attached.records.end(&handle, Fate::Deleted { at: now() }).await;
+        // Not by its name: of two deletes the slower one would take a new worker off the list.
         self.registry.remove_this(&handle, || attached.tell_deleted(&handle));
         handle.known.sampled.forget();
-        let mut deleted = lock(&attached.deleted);
-        deleted.truncate(DELETED_KEPT - 1);
-        deleted.push_front(view.clone());
-        drop(deleted);
+        for id in attached.keep_deleted(view.clone()) {
+            attached.records.forget_deleted(&id).await;
+        }
         Ok(view)
     }
 
@@ -103,14 +105,42 @@ impl WorkerSpawner {
         for error in stopped.into_iter().filter_map(Result::err).filter(|e| e.kind != ErrorKind::NotFound) {
             tracing::error!(%error, "a worker could not be stopped");
         }
-        join_all(handles.iter().map(|h| self.keep_story(h))).await;
-        rbee_hive_sandbox::fail_point!("shutdown.stopped", "");
+        self.write_stories(&handles).await;
+        if let Some(attached) = &self.attached {
+            attached.end_launcher().await;
+        }
+    }
+
+    async fn write_stories(&self, ended: &[WorkerHandle]) {
+        join_all(ended.iter().map(|h| self.keep_story(h))).await;
         if let Some(attached) = &self.attached {
             let stories = Arc::clone(&attached.stories);
             // A panic in it was told.
             let _ = tokio::task::spawn_blocking(move || stories.write()).await;
-            attached.end_launcher().await;
         }
+    }
+
+    /// Drains and stops the workers that end with the hive, and those that nothing runs of yet. The others go on without it: their records are
+    /// written, and the launcher ends when this process does.
+    pub async fn leave(&self) {
+        if let Some(attached) = &self.attached {
+            // Before anything is refused for the drain: what is between two lives is the next hive's.
+            attached.tools.leaving.store(true, Ordering::SeqCst);
+        }
+        self.drain();
+        let (staying, ending): (Vec<_>, Vec<_>) = self.registry.handles().into_iter().partition(outlives_the_hive);
+        let stopped = join_all(ending.iter().map(|h| self.stop_one(h, StoppedBy::Shutdown, None))).await;
+        for error in stopped.into_iter().filter_map(Result::err).filter(|e| e.kind != ErrorKind::NotFound) {
+            tracing::error!(%error, "a worker could not be stopped");
+        }
+        self.write_stories(&ending).await;
+        let Some(attached) = &self.attached else { return };
+        let writing = join_all(staying.iter().chain(&ending).map(|handle| attached.records.flush(handle)));
+        if timeout(WRITTEN_WITHIN, writing).await.is_err() {
+            tracing::error!("the disk does not take the records of workers in time: the next hive knows of them what was written before");
+        }
+        let living = staying.iter().filter(|handle| !handle.view.borrow().has_ended()).count();
+        tracing::info!(living, "workers are left to their inits");
     }
 
     pub(super) async fn stop_one(&self, handle: &WorkerHandle, by: StoppedBy, grace: Option<Duration>) -> Result<WorkerView> {
@@ -173,7 +203,25 @@ impl WorkerSpawner {
     }
 }
 
+/// Whether it is over, or goes on without a hive.
+fn outlives_the_hive(handle: &WorkerHandle) -> bool {
+    let view = handle.view.borrow();
+    let keeps = handle.known.on_hive_exit.get() == Some(OnHiveExit::Keep);
+    // One between two lives has none.
+    let goes_on = view.init_pid.is_some() || view.state == WorkerState::Restarting;
+    view.has_ended() || (keeps && goes_on && view.state != WorkerState::Stopping)
+}
+
 impl Attached {
+    /// Remembers a deleted worker; names of those that are not remembered any more.
+    fn keep_deleted(&self, worker: WorkerView) -> Vec<String> {
+        let mut deleted = lock(&self.deleted);
+        let last = deleted.len().min(DELETED_KEPT - 1);
+        let gone: Vec<String> = deleted.drain(last..).map(|old| old.worker_id).collect();
+        deleted.push_front(worker);
+        gone.into_iter().filter(|id| deleted.iter().all(|kept| kept.worker_id != *id)).collect()
+    }
+
     async fn end_launcher(&self) {
         let launcher = &self.tools.launcher;
         let ending = async {

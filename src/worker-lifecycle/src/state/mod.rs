@@ -11,10 +11,14 @@
 //!   │  └───────────fell────────┴───────fell─────────┴──► restarting ──ended, gave up──► ended, given up
 //!   └────────────────────────────reborn─────────────────────┘   └──stop──► stopping
 //! ```
+//! A worker that outlived its hive goes from `requested` to wherever its init and its record say that it is.
+//!
 //! Must never know tasks, channels or the kernel.
 
 mod admission;
+mod standing;
 mod transition;
 
 pub(crate) use admission::{Ask, Hive, Permit, Refusal, may, may_start};
-pub(crate) use transition::{Event, FrozenBy, Process, State};
+pub(crate) use standing::{Before, Now, standing};
+pub(crate) use transition::{Event, FrozenBy, Process, Standing, State};

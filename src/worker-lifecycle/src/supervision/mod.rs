@@ -15,4 +15,4 @@ mod restart;
 
 pub(crate) use liveness::{Asking, Finding, Liveness};
 pub(crate) use notify::{Notified, Pings, Word, parse};
-pub(crate) use restart::{Ended, Next, Restarts, is_final};
+pub(crate) use restart::{Backoff, Ended, Next, Restarts, is_final};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rbee_hive_policy::{LivenessPlan, OnUnhealthy, RestartPlan, RestartWhen};
 use rbee_hive_sandbox::{StoppedBy, Verdict};
+use serde::{Deserialize, Serialize};
 
 /// Whether an end that was asked for is the last one: nobody who wants it gone wants it back.
 pub(crate) fn is_final(by: StoppedBy) -> bool {
@@ -38,6 +39,16 @@ pub(crate) enum Next {
     GivenUp { restarts: u32 },
 }
 
+/// How far new starts have come, for the hive after this one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Backoff {
+    /// New starts in a row.
+    pub(crate) in_a_row: u32,
+    /// When the next one is due, RFC 3339, while that is waited for.
+    pub(crate) due_at: Option<String>,
+}
+
 /// New starts in a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Restarts {
@@ -45,6 +56,11 @@ pub(crate) struct Restarts {
 }
 
 impl Restarts {
+    /// So many there were already.
+    pub(crate) fn counted(in_a_row: u32) -> Self {
+        Self { in_a_row }
+    }
+
     /// Counts an end, and says what follows.
     pub(crate) fn after(&mut self, end: Ended<'_>, plan: RestartPlan, liveness: Option<&LivenessPlan>) -> Next {
         // Who asks for a start hears at once that nothing of it ever ran.

@@ -4,7 +4,8 @@
 //! spawner's to know.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,28 +16,35 @@ use rbee_hive_sandbox::{SetupFailure, StoppedBy, Verdict};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 
-use super::end::{End, Ending};
+use super::end::{End, Ending, Whereabouts};
 use super::{Command, ThisLife, Worker, said};
 use crate::channel::lock;
 use crate::explanation::LifeView;
 use crate::init_link::{Event as InitEvent, InitLink};
 use crate::launcher::Released;
 use crate::reach::{Dialer, Target};
+use crate::registry::PortLease;
 use crate::state::{Event, State};
-use crate::supervision::{Ended, Next, is_final};
-use crate::view::now;
+use crate::supervision::{Backoff, Ended, Next, is_final};
+use crate::view::{now, rfc3339};
 use crate::{ErrorKind, EventKind, LifecycleError};
 
 /// Lives of a worker whose end is kept.
 const MAX_LIVES: usize = 32;
+/// How often a hive that leaves its workers looks whether it still does.
+const LEAVING: Duration = Duration::from_millis(500);
 
 /// How a worker is started once more.
 pub(crate) trait Starter: Send + Sync {
     /// Its processes are gone: what they were part of goes on without it. Its lease stays.
     fn rest(&self) -> BoxFuture<'_, ()>;
 
-    /// Has an init made for its next life, with these limits of its own.
-    fn start(&self, limits: BTreeMap<LimitKey, LimitValue>) -> BoxFuture<'_, Result<NextLife, LifecycleError>>;
+    /// Has an init made for its next life, with these limits of its own; it keeps this port.
+    fn start<'a>(
+        &'a self,
+        limits: BTreeMap<LimitKey, LimitValue>,
+        port: Option<BorrowedFd<'a>>,
+    ) -> BoxFuture<'a, Result<NextLife, LifecycleError>>;
 }
 
 /// A life that begins: the init is running.
@@ -57,6 +65,17 @@ pub(crate) struct Ends {
     pub(crate) released: oneshot::Receiver<Released>,
 }
 
+/// A worker between two lives, as the hive before has left it.
+#[derive(Debug)]
+pub(crate) struct Down {
+    /// How the last life ended.
+    pub(crate) verdict: Verdict,
+    /// Its last figures.
+    pub(crate) resources: Resources,
+    /// Which new start in a row is due, and in how long.
+    pub(crate) next: (u32, Duration),
+}
+
 /// What comes after a life.
 pub(super) enum After {
     Again(Ends),
@@ -73,6 +92,11 @@ impl Lives {
         lock(&self.0).iter().cloned().collect()
     }
 
+    /// Those of before, the oldest first.
+    pub(crate) fn restore(&self, before: &[LifeView]) {
+        before.iter().for_each(|life| self.add(life.clone()));
+    }
+
     fn add(&self, life: LifeView) {
         let mut lives = lock(&self.0);
         if lives.len() >= MAX_LIVES {
@@ -85,7 +109,11 @@ impl Lives {
 impl Worker {
     /// A life has ended. Comes back when the next one has begun, or there will be none.
     pub(super) async fn after(&mut self, ending: Ending, released: Option<Released>, commands: &mut mpsc::Receiver<Command>) -> After {
-        let end = self.end_of(ending, released);
+        let whereabouts = ending.where_it_is;
+        let end = self.end_of(ending, released).await;
+        if whereabouts == Whereabouts::Elsewhere {
+            return After::Over(Box::new(end));
+        }
         self.note_life(&end);
         let asked = match self.state {
             State::Stopping { by, .. } => Some(by),
@@ -115,10 +143,25 @@ impl Worker {
         (!end.left.is_empty()).then_some("it is not started again: something of it is still there")
     }
 
-    async fn again(&mut self, mut end: End, mut next: (u32, Duration), commands: &mut mpsc::Receiver<Command>) -> After {
-        let Some(starter) = self.starter.clone() else { return After::Over(Box::new(end)) };
+    async fn again(&mut self, end: End, next: (u32, Duration), commands: &mut mpsc::Receiver<Command>) -> After {
+        self.note_backoff(next);
         self.come_to_rest(&end).await;
-        starter.rest().await;
+        if let Some(starter) = &self.starter {
+            starter.rest().await;
+        }
+        self.try_again(end, next, commands).await
+    }
+
+    /// The same for one that fell while the hive before was there, or nobody: that is shown already.
+    pub(super) async fn go_on_after(&mut self, down: Down, commands: &mut mpsc::Receiver<Command>) -> After {
+        let Down { verdict, resources, next } = down;
+        self.state = self.state.clone().after(Event::Fell);
+        self.try_again(End { resources, ..End::of(verdict) }, next, commands).await
+    }
+
+    /// Waits and tries until the next life has begun, or there is to be none.
+    async fn try_again(&mut self, mut end: End, mut next: (u32, Duration), commands: &mut mpsc::Receiver<Command>) -> After {
+        let Some(starter) = self.starter.clone() else { return After::Over(Box::new(end)) };
         loop {
             self.tell_pause(next);
             if let Some(by) = self.pause(next.1, commands).await {
@@ -128,10 +171,15 @@ impl Worker {
                 let stopped = Verdict::Stopped { by, forced: false, code: None, signal: None };
                 return After::Over(Box::new(End { resources, ..End::of(stopped) }));
             }
-            let refused = match starter.start(self.own_limits()).await {
+            let port = self.port.as_ref().and_then(PortLease::listener).map(AsFd::as_fd);
+            let refused = match starter.start(self.own_limits(), port).await {
                 Ok(life) => return After::Again(self.begin_anew(life)),
                 Err(refused) => refused,
             };
+            if refused.kind == ErrorKind::Draining && self.is_left() {
+                next.1 = Duration::ZERO;
+                continue;
+            }
             let why = format!("it is not started again: {}", refused.message);
             if refused.kind == ErrorKind::Draining || refused.kind == ErrorKind::LauncherGone {
                 return After::Over(Box::new(end.remark(&why)));
@@ -147,6 +195,7 @@ impl Worker {
                 Next::GivenUp { restarts } => return After::Over(Box::new(end.given_up(&given_up(restarts)))),
                 Next::Over => return After::Over(Box::new(end)),
             };
+            self.note_backoff(next);
             self.show_fall(&end);
         }
     }
@@ -182,6 +231,17 @@ impl Worker {
         }
     }
 
+    /// For the hive after this one, before the fall is shown: with that it is written down.
+    fn note_backoff(&self, (number, pause): (u32, Duration)) {
+        let due_at = jiff::Timestamp::now().checked_add(pause).ok().map(rfc3339);
+        *lock(&self.known.backoff) = Backoff { in_a_row: number, due_at };
+    }
+
+    /// Whether its next life is the next hive's to begin.
+    fn is_left(&self) -> bool {
+        self.tools.leaving.load(Ordering::SeqCst)
+    }
+
     /// For whoever asks later how it came to that.
     fn note_life(&self, end: &End) {
         let (started_at, ready_at) = (self.life.executed_at.clone(), self.life.ready_at.clone());
@@ -199,9 +259,13 @@ impl Worker {
     /// Waits, and hears what comes meanwhile; who wants it gone, if somebody does.
     async fn pause(&mut self, pause: Duration, commands: &mut mpsc::Receiver<Command>) -> Option<StoppedBy> {
         // What an update has put in force is the new plan's from now on: nobody shall compare it with what that one replaces.
-        let in_force = Arc::clone(&self.known.in_force);
+        let (in_force, tools) = (Arc::clone(&self.known.in_force), Arc::clone(&self.tools));
         let over = async {
             sleep(pause).await;
+            // It is the next hive's to start; this one is about to be gone.
+            while tools.leaving.load(Ordering::SeqCst) {
+                sleep(LEAVING).await;
+            }
             *in_force.write().await = None;
         };
         tokio::pin!(over);
@@ -242,6 +306,8 @@ impl Worker {
         (self.plan, self.link) = (plan, link);
         (self.notified, self.pings) = (watch::Sender::default(), watch::Sender::default());
         (self.last_probe, self.silent_at) = (None, None);
+        self.started_before = Duration::ZERO;
+        lock(&self.known.backoff).due_at = None;
         self.known.sampled.begin_anew();
         let limits = self.plan.limits.iter().map(|(key, limit)| (*key, limit.value.clone())).collect();
         self.step(Event::Reborn, |view| {

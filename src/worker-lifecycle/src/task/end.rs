@@ -1,11 +1,12 @@
 //! How a worker's end is told, and what is taken back after it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rbee_hive_sandbox::Verdict;
 use rbee_hive_sandbox::cgroup::{Unmeasured, unmeasured};
 use rbee_hive_sandbox::protocol::Resources;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 use tokio::io::Interest;
 use tokio::sync::oneshot;
 
@@ -24,35 +25,68 @@ pub(super) struct Ending {
     pub(super) verdict: Option<Verdict>,
     /// The last figures.
     pub(super) resources: Resources,
+    /// Where it goes on.
+    pub(super) where_it_is: Whereabouts,
+}
+
+/// Whether a worker is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Whereabouts {
+    /// It is.
+    #[default]
+    Over,
+    /// It goes on with another hive.
+    Elsewhere,
+}
+
+impl Ending {
+    /// Another hive has come to its init: for this one it is over.
+    pub(super) fn elsewhere() -> Self {
+        let why = "another hive has taken it over, and it goes on there".to_owned();
+        Self { verdict: Some(Verdict::Lost { why }), where_it_is: Whereabouts::Elsewhere, ..Self::default() }
+    }
 }
 
 impl From<Verdict> for Ending {
     fn from(verdict: Verdict) -> Self {
-        Self { verdict: Some(verdict), resources: Resources::default() }
+        Self { verdict: Some(verdict), ..Self::default() }
     }
 }
 
 impl Worker {
     /// The launcher's last word: the init reaped, its cgroups removed. `None` where there is no launcher to say it; the init has exited then,
     /// as far as can be seen.
-    pub(super) async fn wait_for_release(&self, released: oneshot::Receiver<Released>, init: OwnedFd) -> Option<Released> {
+    pub(super) async fn wait_for_release(&self, ending: &Ending, released: oneshot::Receiver<Released>, init: OwnedFd) -> Option<Released> {
+        if ending.where_it_is == Whereabouts::Elsewhere {
+            return Some(Released { code: None, signal: None, left: vec![] });
+        }
         if let Ok(released) = released.await {
             return Some(released);
         }
-        if let Ok(init) = async_fd(init) {
-            // A pidfd is readable once its process has ended.
-            let _ = tokio::time::timeout(INIT_EXIT, init.ready(Interest::READABLE)).await;
+        let init = async_fd(init).ok()?;
+        // A pidfd is readable once its process has ended.
+        let ended = tokio::time::timeout(INIT_EXIT, init.ready(Interest::READABLE)).await.is_ok_and(|ready| ready.is_ok());
+        ended.then(|| reap(init.get_ref().as_fd()))
+    }
+
+    /// With what the init has written down, where it could say nothing more.
+    async fn as_written(&self, ending: Ending) -> Ending {
+        let Some(verdicts) = self.tools.verdicts.clone().filter(|_| ending.verdict.is_none()) else { return ending };
+        let id = self.id.clone();
+        let written = tokio::task::spawn_blocking(move || verdicts.read(&id)).await.ok().flatten();
+        match written {
+            Some(written) => Ending { verdict: Some(self.explain(written.verdict)), resources: written.resources, ..ending },
+            None => ending,
         }
-        None
     }
 
     /// What an end is, with all that is known of it.
-    pub(super) fn end_of(&self, ending: Ending, released: Option<Released>) -> End {
+    pub(super) async fn end_of(&self, ending: Ending, released: Option<Released>) -> End {
         // Processes that did not die have died since, or their verdict would not be the last word.
         let told = self.view.borrow().verdict.clone().map(|v| v.verdict);
+        let ending = self.as_written(ending).await;
         let verdict = ending.verdict.or(told).unwrap_or_else(|| lost(self.state.process().is_some(), released.as_ref()));
-        let left = released
-            .map_or_else(|| vec!["the launcher is gone: the worker's cgroup stays until the hive is started again".into()], |r| r.left);
+        let left = released.map_or_else(|| vec![LAUNCHER_GONE.into()], |r| r.left);
         if !left.is_empty() {
             tracing::warn!(worker = %self.id, ?left, "something of the worker is left behind");
         }
@@ -70,7 +104,6 @@ impl Worker {
         }
         drop(self.port.take());
         (self.tools.release)(self.id.clone()).await;
-        rbee_hive_sandbox::fail_point!("task.given_back", self.id.as_str());
         let unmeasured = self.unmeasured(&end);
         let End { verdict, resources, left, remark, fate } = end;
         let event = match fate {
@@ -85,7 +118,6 @@ impl Worker {
                 verdict.message = format!("{}; {remark}", verdict.message);
             }
         });
-        rbee_hive_sandbox::fail_point!("task.end_shown", self.id.as_str());
         // After the end is shown: two dozen descriptors of groups that are gone are closed, which takes the kernel a while.
         self.known.sampled.end(&self.tools.sampler);
         let view = self.view.borrow().clone();
@@ -127,6 +159,17 @@ impl End {
     pub(super) fn given_up(self, why: &str) -> Self {
         Self { fate: Fate::GivenUp, ..self.remark(why) }
     }
+}
+
+/// What stays where nobody is there to take it back.
+const LAUNCHER_GONE: &str = "the launcher is gone: the worker's cgroup stays until the hive is started again";
+
+/// The status of an init that has ended without its launcher. It is this process's child by then; that of a hive before is somebody else's, who
+/// has its status.
+fn reap(init: BorrowedFd<'_>) -> Released {
+    let status = waitid(WaitId::PidFd(init), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok().flatten();
+    let (code, signal) = status.map_or((None, None), |status| (status.exit_status(), status.terminating_signal()));
+    Released { code, signal, left: vec![LAUNCHER_GONE.into()] }
 }
 
 /// The init's channel ended without a verdict: what is known of the init itself.

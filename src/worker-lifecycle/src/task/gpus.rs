@@ -67,6 +67,12 @@ impl GpusKnown {
         incidents.push_back(Incident { time: now(), text: text.to_owned() });
     }
 
+    /// Keeps what had happened before.
+    pub(crate) fn restore_incidents(&self, before: &[Incident]) {
+        let last = before.len().saturating_sub(MAX_INCIDENTS);
+        lock(&self.incidents).extend(before[last..].iter().cloned());
+    }
+
     /// What has happened, the oldest first.
     pub(crate) fn incidents(&self) -> Vec<Incident> {
         lock(&self.incidents).iter().cloned().collect()

@@ -1,12 +1,13 @@
 //! What others hold of a worker.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use rbee_hive_policy::exposure::Remains;
-use rbee_hive_policy::{LimitKey, Limits, NotInForce, WorkerId};
+use rbee_hive_policy::{LimitKey, Limits, NotInForce, OnHiveExit, WorkerId};
 use rbee_hive_sandbox::{StoppedBy, Verdict};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
 use super::again::Lives;
@@ -16,7 +17,10 @@ use crate::events::Timeline;
 use crate::init_link::InitLink;
 use crate::processes::Owner;
 use crate::reach::Usage;
+use crate::records::{Asked, Kept};
 use crate::sampling::Sampled;
+use crate::state::FrozenBy;
+use crate::supervision::Backoff;
 use crate::{LifecycleError, WorkerState, WorkerView};
 
 /// What a worker's task is asked to do.
@@ -54,6 +58,15 @@ impl InForce {
         let others = before.iter().filter(|note| !about_a_limit(note));
         others.chain(self.not_in_force.iter().filter(about_a_limit)).cloned().collect()
     }
+
+    /// All of it, with what others knew before beside it; what they knew of a limit is past.
+    pub(crate) fn with_what_others_knew(mut self, before: &[NotInForce]) -> Vec<NotInForce> {
+        let there = |list: &[NotInForce], note: &NotInForce| list.iter().any(|known| known.setting == note.setting);
+        let more = before.iter().filter(|note| LimitKey::from_name(&note.setting).is_err() && !there(&self.not_in_force, note));
+        let more: Vec<NotInForce> = more.cloned().collect();
+        self.not_in_force.extend(more);
+        self.not_in_force
+    }
 }
 
 /// Who waits for a command to be carried out.
@@ -89,10 +102,26 @@ pub(crate) struct Known {
     pub(crate) updated: Mutex<BTreeSet<LimitKey>>,
     /// Its lives that are over.
     pub(crate) lives: Lives,
+    /// How far its new starts have come.
+    pub(crate) backoff: Mutex<Backoff>,
+    /// What was asked for.
+    pub(crate) asked: OnceLock<Asked>,
+    /// The job that it was started by.
+    pub(crate) job_id: OnceLock<String>,
+    /// Its lease.
+    pub(crate) lease_id: OnceLock<String>,
+    /// What becomes of it when the hive ends.
+    pub(crate) on_hive_exit: Latest<OnHiveExit>,
+    /// Who has it frozen, while it is.
+    pub(crate) frozen_by: Mutex<Option<FrozenBy>>,
+    /// Who has asked for its end, while it comes to that.
+    pub(crate) stopping: Mutex<Option<StoppedBy>>,
+    /// Who keeps its record.
+    pub(crate) kept: Mutex<Kept>,
 }
 
 /// What a start was decided by, for those who ask later.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Decision {
     /// Which version of the policy it was.
     pub(crate) policy_digest: u64,

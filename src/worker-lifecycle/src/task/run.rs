@@ -12,10 +12,11 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::again::{After, Ends};
+use super::again::After;
 use super::end::Ending;
-use super::{Born, Command, Worker, freeze, idle, until};
+use super::{Begins, Born, Command, Worker, freeze, idle, until};
 use crate::EventKind;
+use crate::channel::lock;
 use crate::events::Teller;
 use crate::init_link::Event as InitEvent;
 use crate::reach::{Dialer, Forwarder, Gatekeeper, Route, Target};
@@ -26,8 +27,8 @@ use crate::view::now;
 
 /// Runs until the worker is over and everything is taken back.
 pub(crate) async fn run(born: Born) {
-    let Born { plan, link, events, init, released, port, mut commands, view, story, tools, handle, again } = born;
-    let mut ends = Ends { events, init, released };
+    let Born { plan, link, begins, port, mut commands, view, story, tools, handle, again } = born;
+    let restarts = Restarts::counted(lock(&handle.known.backoff).in_a_row);
     let mut worker = Worker {
         dialer: Arc::new(Dialer::to(Arc::clone(&link), Target::of(&plan))),
         teller: Teller::new(Arc::clone(&tools.events), handle.id.clone(), story.job().map(str::to_owned)),
@@ -47,16 +48,28 @@ pub(crate) async fn run(born: Born) {
         notified: watch::Sender::default(),
         pings: watch::Sender::default(),
         life: super::ThisLife::default(),
-        restarts: Restarts::default(),
+        restarts,
         starter: again,
         last_probe: None,
         silent_at: None,
+        before: None,
+        started_before: Duration::ZERO,
+    };
+    let begun = match begins {
+        Begins::First(ends) => After::Again(ends),
+        Begins::Found(ends, before) => {
+            worker.comes_from(before);
+            After::Again(ends)
+        }
+        Begins::Down(down) => worker.go_on_after(down, &mut commands).await,
+    };
+    let mut ends = match begun {
+        After::Again(ends) => ends,
+        After::Over(end) => return worker.take_back(*end).await,
     };
     loop {
         let ending = worker.live(&mut ends.events, &mut commands).await;
-        rbee_hive_sandbox::fail_point!("task.end_acknowledged", worker.id.as_str());
-        let released = worker.wait_for_release(ends.released, ends.init).await;
-        rbee_hive_sandbox::fail_point!("task.released", worker.id.as_str());
+        let released = worker.wait_for_release(&ending, ends.released, ends.init).await;
         ends = match worker.after(ending, released, &mut commands).await {
             After::Again(ends) => ends,
             After::Over(end) => return worker.take_back(*end).await,
@@ -107,8 +120,8 @@ impl Worker {
     fn probing(&self) -> Probing {
         let (plan, progress) = (self.plan.clone(), self.progress());
         let (dialer, notified, seen) = (Arc::clone(&self.dialer), self.notified.subscribe(), Arc::clone(&self.known.last_probe));
-        let limits =
-            StartLimits { total: Duration::from_millis(plan.start_timeout_ms), stall: Duration::from_millis(plan.stall_timeout_ms) };
+        let total = self.rest_of_start(Duration::from_millis(plan.start_timeout_ms));
+        let limits = StartLimits { total, stall: Duration::from_millis(plan.stall_timeout_ms) };
         Box::pin(async move { wait_until_ready(&plan.readiness, &dialer, limits, (progress, notified, &seen)).await })
     }
 
@@ -140,10 +153,9 @@ impl Worker {
 
     async fn hear(&mut self, (message, mut fds): InitEvent) -> Option<Ending> {
         match message {
-            FromInit::Started { start_ticks } => {
-                rbee_hive_sandbox::fail_point!("task.started_heard", self.id.as_str());
-                self.executed(fds.pop(), start_ticks);
-            }
+            FromInit::Started { start_ticks } => self.executed(fds.pop(), start_ticks),
+            FromInit::Attached { state } => self.attached(*state, fds),
+            FromInit::Superseded => return Some(Ending::elsewhere()),
             FromInit::Notify { text } => self.hear_worker(&text),
             FromInit::Pressure { pressure } => self.short_of_memory(pressure),
             FromInit::OomKills { kills } => self.killed_for_want_of_memory(&kills),
@@ -153,10 +165,9 @@ impl Worker {
                 self.does_not_die((pids, processes), *resources).await;
             }
             FromInit::Ended { verdict, resources } => {
-                rbee_hive_sandbox::fail_point!("task.end_heard", self.id.as_str());
                 // It waits for this only so that nothing is said into a closing channel; it goes without it, too.
                 let _ = self.link.send(&ToInit::Ack).await;
-                return Some(Ending { verdict: Some(self.explain(verdict)), resources: *resources });
+                return Some(Ending { verdict: Some(self.explain(verdict)), resources: *resources, ..Ending::default() });
             }
             _ => {}
         }
@@ -184,7 +195,7 @@ impl Worker {
         }
     }
 
-    fn forward(&mut self) {
+    pub(super) fn forward(&mut self) {
         let Some(listener) = self.port.as_ref().and_then(|p| p.listener()) else { return };
         let (dialer, usage) = (Arc::clone(&self.dialer), Arc::clone(&self.usage));
         let route = Route { dialer, usage, passage: self.gate.passage(), view: self.view.subscribe() };
@@ -204,9 +215,7 @@ impl Worker {
                 self.story.tell("spawn_complete", "{} is ready", &[&self.id]);
                 let at = now();
                 (self.life.ready_since, self.life.ready_at) = (Some(Instant::now()), Some(at.clone()));
-                rbee_hive_sandbox::fail_point!("task.answered", self.id.as_str());
                 self.step(Event::Answered, |view| view.ready_at = Some(at));
-                rbee_hive_sandbox::fail_point!("task.ready_shown", self.id.as_str());
             }
             State::Thawing { .. } => self.step(Event::Answered, |_| {}),
             _ => {}
@@ -245,20 +254,31 @@ impl Worker {
     }
 
     /// The init knows who asked for the end, the probes know why.
-    fn explain(&self, verdict: Verdict) -> Verdict {
-        match verdict {
-            // After a thaw, or by its liveness.
-            Verdict::Stopped { by: StoppedBy::Readiness, .. } if self.view.borrow().ready_at.is_some() => {
-                Verdict::HealthFailed { last_probe: self.last_probe.clone() }
-            }
-            Verdict::Stopped { by: StoppedBy::Readiness, .. } => Verdict::StartTimeout { last_probe: self.last_probe.clone() },
-            other => other,
-        }
+    pub(super) fn explain(&self, verdict: Verdict) -> Verdict {
+        let ever = if self.view.borrow().ready_at.is_some() { Ever::Ready } else { Ever::NotReady };
+        as_told(verdict, ever, self.last_probe.clone())
     }
 
     fn progress(&self) -> Progress {
         let leaf = self.view.borrow().cgroup.path.clone();
         Progress::new(Arc::clone(&self.tools.launcher.cgroup), leaf, (Arc::clone(&self.tools.logs), self.id.clone()))
+    }
+}
+
+/// Whether a worker has ever answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ever {
+    Ready,
+    NotReady,
+}
+
+/// An init's verdict with what only the hive knows.
+pub(crate) fn as_told(verdict: Verdict, ever: Ever, last_probe: Option<String>) -> Verdict {
+    match (verdict, ever) {
+        // After a thaw, or by its liveness.
+        (Verdict::Stopped { by: StoppedBy::Readiness, .. }, Ever::Ready) => Verdict::HealthFailed { last_probe },
+        (Verdict::Stopped { by: StoppedBy::Readiness, .. }, Ever::NotReady) => Verdict::StartTimeout { last_probe },
+        (other, _) => other,
     }
 }
 
@@ -274,7 +294,7 @@ async fn answer(probing: &mut Option<Probing>) -> Result<(), NotReady> {
 
 /// The number by which this pid namespace knows the process (`fdinfo` of a pidfd); `None` where it was reaped already (-1 there) or is of
 /// another namespace (0).
-fn host_pid(pidfd: &OwnedFd) -> Option<i32> {
+pub(super) fn host_pid(pidfd: &OwnedFd) -> Option<i32> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
     text.lines().find_map(|l| l.strip_prefix("Pid:")).and_then(|n| n.trim().parse().ok()).filter(|pid| *pid > 0)
 }

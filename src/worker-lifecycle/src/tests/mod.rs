@@ -4,10 +4,10 @@ mod fake_init;
 mod fake_launcher;
 pub(crate) mod forks;
 pub(crate) mod hive;
-#[cfg(feature = "loom")]
-mod model;
+pub(crate) mod plans;
 
 mod admission;
+mod adopting;
 mod ending;
 mod explaining;
 mod figures;

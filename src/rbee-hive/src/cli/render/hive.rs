@@ -5,7 +5,7 @@ use rbee_hive_api::{HiveInfo, HiveTls, HiveTokens};
 use super::{pairs, part};
 use crate::cli::output::clean;
 
-/// Identity, workers, and what is wrong with its cgroups.
+/// Identity, workers, and what is wrong with it and its cgroups.
 pub(crate) fn hive(info: &HiveInfo) -> String {
     let root = info.cgroup.root.as_deref().unwrap_or("none");
     let lacking: Vec<&str> = info.host.iter().filter(|(_, feature)| !feature.supported).map(|(name, _)| name.as_str()).collect();
@@ -20,7 +20,7 @@ pub(crate) fn hive(info: &HiveInfo) -> String {
         ("tls", info.access.tls.as_ref().map(tls)),
         ("not enforceable", (!lacking.is_empty()).then(|| format!("{}; see `rbee-hive doctor`", lacking.join(", ")))),
     ]);
-    let notes: String = info.cgroup.notes.iter().map(|note| format!("  {}\n", clean(note))).collect();
+    let notes: String = info.notes.iter().chain(&info.cgroup.notes).map(|note| format!("  {}\n", clean(note))).collect();
     format!("rbee-hive\n{text}{}", part("Notes", &notes))
 }
 

@@ -25,6 +25,8 @@ pub(super) const METHOD: Method = Method {
                 "workers": state.workers.list(&WorkerFilter::default()).await.len(),
                 "draining": state.workers.draining(),
                 "access": state.access.told().await,
+                "launcher_gone": state.workers.launcher_gone(),
+                "notes": state.workers.notes(),
             }))
         })
     },

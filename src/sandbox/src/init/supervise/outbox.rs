@@ -37,7 +37,8 @@ impl Outbox {
         self.0.is_empty()
     }
 
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
+    /// Everything that was not said; what went along with it is closed.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = FromInit> + use<> {
+        std::mem::take(&mut self.0).into_iter().map(|(message, _)| message)
     }
 }

@@ -1,6 +1,7 @@
 //! What follows from what happened.
 
 use rbee_hive_sandbox::{StoppedBy, Verdict};
+use serde::{Deserialize, Serialize};
 
 use crate::WorkerState;
 use crate::supervision::is_final;
@@ -13,12 +14,28 @@ pub(crate) struct Process {
 }
 
 /// Who had it frozen; it decides over who wakes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum FrozenBy {
     /// A client's request: it stays so until one wants it back. Connections wait.
     Request,
     /// Its policy, because it was idle: the next connection wakes it.
     Idle,
+}
+
+/// Where a worker is that has outlived its hive. Its program was executed: an init that had not come so far ended with its launcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It has not answered yet.
+    Starting,
+    /// It answered.
+    Ready,
+    /// It stands still.
+    Frozen(FrozenBy),
+    /// It was woken, and has not answered since.
+    Thawing,
+    /// Its stop goes on.
+    Stopping(StoppedBy),
 }
 
 /// Where a worker is. No process before its execution, no verdict without an end.
@@ -51,6 +68,8 @@ pub(crate) enum State {
 pub(crate) enum Event {
     /// `execve` succeeded.
     Executed { process: Process },
+    /// It was found running by a hive that has not started it.
+    Adopted { process: Process, standing: Standing },
     /// It answered its probe.
     Answered,
     /// It has failed its probes.
@@ -88,7 +107,10 @@ impl State {
                 Self::Stopping { process, by }
             }
             (Self::Requested, Event::Executed { process }) => Self::Starting { process },
-            (Self::Stopping { process: None, by }, Event::Executed { process }) => Self::Stopping { process: Some(process), by },
+            (Self::Requested, Event::Adopted { process, standing }) => Self::of(process, standing),
+            (Self::Stopping { process: None, by }, Event::Executed { process } | Event::Adopted { process, .. }) => {
+                Self::Stopping { process: Some(process), by }
+            }
             (Self::Starting { process } | Self::Thawing { process } | Self::Unhealthy { process }, Event::Answered) => {
                 Self::Ready { process }
             }
@@ -107,6 +129,16 @@ impl State {
                 Event::StopAsked { by },
             ) => Self::Stopping { process: Some(process), by },
             (unchanged, _) => unchanged,
+        }
+    }
+
+    fn of(process: Process, standing: Standing) -> Self {
+        match standing {
+            Standing::Starting => Self::Starting { process },
+            Standing::Ready => Self::Ready { process },
+            Standing::Frozen(by) => Self::Frozen { process, by },
+            Standing::Thawing => Self::Thawing { process },
+            Standing::Stopping(by) => Self::Stopping { process: Some(process), by },
         }
     }
 

@@ -45,7 +45,12 @@ fn events() -> Vec<Event> {
         Event::Reborn,
         Event::Ended { verdict: done() },
         Event::GaveUp { verdict: done() },
+        adopted(Standing::Ready),
     ]
+}
+
+fn adopted(standing: Standing) -> Event {
+    Event::Adopted { process: BORN, standing }
 }
 
 /// The whole table, a row for each state, a column for each event; `None`: nothing changes.
@@ -65,20 +70,20 @@ fn every_pair_of_state_and_event_leads_where_the_table_says() {
     let (e, g, d) = (Some(&end), Some(&given_up), Some(&down));
     #[rustfmt::skip]
     let table = [
-        // executed, answered, failing, froze (request), froze (idle), thawed, stop, stop (failed), fell, reborn, ended, gave up
-        [Some(&starting), None, None, None, None, None, Some(&early), Some(&failed_early), d, None, e, g],
-        [None, Some(&ready), None, None, None, None, Some(&late), Some(&failed), d, None, e, g],
-        [None, None, Some(&unwell), Some(&wanted), Some(&idle), None, Some(&late), Some(&failed), d, None, e, g],
-        [None, Some(&ready), None, Some(&wanted), Some(&idle), None, Some(&late), Some(&failed), d, None, e, g],
-        [None, None, None, None, None, Some(&thawing), Some(&late), Some(&failed), d, None, e, g],
-        [None, None, None, Some(&wanted), None, Some(&thawing), Some(&late), Some(&failed), d, None, e, g],
-        [None, Some(&ready), None, None, None, None, Some(&late), Some(&failed), d, None, e, g],
-        [Some(&late), None, None, None, None, None, None, None, None, None, e, g],
-        [None, None, None, None, None, None, None, None, None, None, e, g],
-        [None, None, None, None, None, None, Some(&late), None, d, None, e, g],
-        [None, None, None, None, None, None, Some(&early), None, None, Some(&requested), e, g],
-        [None; 12],
-        [None; 12],
+        // executed, answered, failing, froze (request), froze (idle), thawed, stop, stop (failed), fell, reborn, ended, gave up, adopted
+        [Some(&starting), None, None, None, None, None, Some(&early), Some(&failed_early), d, None, e, g, Some(&ready)],
+        [None, Some(&ready), None, None, None, None, Some(&late), Some(&failed), d, None, e, g, None],
+        [None, None, Some(&unwell), Some(&wanted), Some(&idle), None, Some(&late), Some(&failed), d, None, e, g, None],
+        [None, Some(&ready), None, Some(&wanted), Some(&idle), None, Some(&late), Some(&failed), d, None, e, g, None],
+        [None, None, None, None, None, Some(&thawing), Some(&late), Some(&failed), d, None, e, g, None],
+        [None, None, None, Some(&wanted), None, Some(&thawing), Some(&late), Some(&failed), d, None, e, g, None],
+        [None, Some(&ready), None, None, None, None, Some(&late), Some(&failed), d, None, e, g, None],
+        [Some(&late), None, None, None, None, None, None, None, None, None, e, g, Some(&late)],
+        [None, None, None, None, None, None, None, None, None, None, e, g, None],
+        [None, None, None, None, None, None, Some(&late), None, d, None, e, g, None],
+        [None, None, None, None, None, None, Some(&early), None, None, Some(&requested), e, g, None],
+        [None; 13],
+        [None; 13],
     ];
     for (state, row) in states().into_iter().zip(table) {
         for (event, expected) in events().into_iter().zip(row) {
@@ -93,6 +98,21 @@ fn stop_while_starting_is_a_stop_even_before_there_is_a_process() {
     assert_eq!((stopping.shown(), stopping.process()), (WorkerState::Stopping, None));
     let late = stopping.after(Event::Executed { process: BORN }).after(Event::Answered);
     assert_eq!(late, State::Stopping { process: Some(BORN), by: BY });
+}
+
+#[test]
+fn an_adopted_worker_is_where_it_was_found_and_is_found_once() {
+    for (standing, shown) in [
+        (Standing::Starting, WorkerState::Starting),
+        (Standing::Ready, WorkerState::Ready),
+        (Standing::Frozen(FrozenBy::Idle), WorkerState::Frozen),
+        (Standing::Thawing, WorkerState::Frozen),
+        (Standing::Stopping(BY), WorkerState::Stopping),
+    ] {
+        let found = State::Requested.after(adopted(standing));
+        assert_eq!((found.shown(), found.process()), (shown, Some(BORN)));
+        assert_eq!(found.clone().after(adopted(Standing::Starting)), found, "a second time changes nothing");
+    }
 }
 
 #[test]
@@ -142,10 +162,11 @@ proptest! {
                 let before = state.clone();
                 state = state.after(event.clone());
                 let anew = before == State::Restarting;
+                let answered = *event == Event::Answered || *event == adopted(Standing::Ready);
                 prop_assert!(anew || rank(&state) >= rank(&before), "{before:?} → {state:?}");
                 let next = matches!(state, State::Restarting | State::Requested | State::Stopping { process: None, .. }) || rank(&state) == 5;
                 prop_assert!(!anew || next, "{before:?} → {state:?}");
-                prop_assert!(state.shown() != WorkerState::Ready || before.shown() == WorkerState::Ready || *event == Event::Answered);
+                prop_assert!(state.shown() != WorkerState::Ready || before.shown() == WorkerState::Ready || answered);
                 prop_assert!(!matches!(event, Event::Ended { .. } | Event::GaveUp { .. }) || rank(&state) == 5, "an end was not taken");
             }
         }
