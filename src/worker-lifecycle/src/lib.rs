@@ -31,6 +31,7 @@ mod sampling;
 mod spawner;
 mod state;
 mod supervision;
+mod sync;
 mod task;
 #[cfg(test)]
 mod tests;

@@ -90,7 +90,9 @@ impl WorkerSpawner {
             }
         }
         join_all(ended.iter().map(|handle| attached.records.begin(handle))).await;
+        rbee_hive_sandbox::fail_point!("adopt.listed", "");
         join_all(begun.into_iter().map(|handle| attached.until_it_says(handle))).await;
+        rbee_hive_sandbox::fail_point!("adopt.done", "");
         if lives + over > 0 {
             tracing::info!(lives, ended_meanwhile = over, "workers of before the restart are taken over");
         }
@@ -107,7 +109,9 @@ impl WorkerSpawner {
             adopted
         });
         let (born, handle) = born(living, Birth { tools: Arc::clone(&attached.tools), port })?;
+        rbee_hive_sandbox::fail_point!("adopt.born", handle.id.as_str());
         self.begin(attached, (born, &handle));
+        rbee_hive_sandbox::fail_point!("adopt.begun", handle.id.as_str());
         Some(handle)
     }
 

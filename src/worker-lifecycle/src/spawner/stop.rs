@@ -54,6 +54,7 @@ impl WorkerSpawner {
             Err(error) => return self.deleted_before(id).ok_or(error),
         };
         let view = self.stop_one(&handle, StoppedBy::Request, None).await?;
+        rbee_hive_sandbox::fail_point!("delete.stopped", id.as_str());
         // Before its log is gone.
         self.keep_story(&handle).await;
         let worker_id = id.clone();
@@ -63,6 +64,7 @@ impl WorkerSpawner {
             Ok(_) => {}
             Err(error) => kept(&error),
         }
+        rbee_hive_sandbox::fail_point!("delete.forgotten", id.as_str());
         // Before its name can be another's. Of two deletes one finds that it is done already.
         let attached = self.attached()?;
         attached.records.end(&handle, Fate::Deleted { at: now() }).await;
@@ -105,6 +107,7 @@ impl WorkerSpawner {
         for error in stopped.into_iter().filter_map(Result::err).filter(|e| e.kind != ErrorKind::NotFound) {
             tracing::error!(%error, "a worker could not be stopped");
         }
+        rbee_hive_sandbox::fail_point!("shutdown.stopped", "");
         self.write_stories(&handles).await;
         if let Some(attached) = &self.attached {
             attached.end_launcher().await;

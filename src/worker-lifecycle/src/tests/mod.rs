@@ -4,6 +4,8 @@ mod fake_init;
 mod fake_launcher;
 pub(crate) mod forks;
 pub(crate) mod hive;
+#[cfg(feature = "loom")]
+mod model;
 pub(crate) mod plans;
 
 mod admission;
