@@ -7,9 +7,6 @@
 //! Must never know: JSON-RPC, HTTP, what a worker means.
 #![forbid(unsafe_code)]
 
-#[macro_use]
-pub mod fail_point;
-
 pub mod cgroup;
 mod init;
 pub mod launcher;

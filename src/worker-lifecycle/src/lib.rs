@@ -31,7 +31,6 @@ mod sampling;
 mod spawner;
 mod state;
 mod supervision;
-mod sync;
 mod task;
 #[cfg(test)]
 mod tests;

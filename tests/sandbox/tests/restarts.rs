@@ -6,6 +6,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use test_support::{Hive, HiveOptions, Snapshot, eventually, http_get, info, pid, port, require_root, within};
 
@@ -52,7 +54,7 @@ fn lives(hive: &Hive, id: &str) -> Vec<Value> {
     told["lives"].as_array().cloned().unwrap_or_default().into_iter().map(|life| life["verdict"]["kind"].clone()).collect()
 }
 
-/// The first numbers that its lives have printed.
+/// How many of its lives have printed their first line.
 fn logged(hive: &Hive, id: &str) -> usize {
     let page = hive.call("worker_logs", json!({"worker_id": id, "tail": 1000}));
     page["lines"].as_array().into_iter().flatten().filter(|l| l["text"].as_str().is_some_and(|t| t.starts_with("000000000000 "))).count()
@@ -64,7 +66,7 @@ fn a_worker_that_goes_on_failing_is_started_again_and_then_given_up_with_the_log
     let restart = "[restart]\nwhen = \"on-failure\"\nmax_restarts = 2\nbackoff = \"200ms\"";
     let hive = Hive::start(HiveOptions::default().policy("again", &bare(restart)).policy("never", &bare("")));
     let before = at_rest(&hive);
-    spawn(&hive, ("w", "again"), &["--flood", "60", "--exit-code", "3"]);
+    spawn(&hive, ("w", "again"), &["--flood", "100", "--exit-code", "3"]);
     let worker = until(&hive, "w", |w| is(w, "failed"));
     assert_eq!((&worker["restarts"], &worker["verdict"]["kind"], &worker["verdict"]["code"]), (&json!(2), &json!("exited"), &json!(3)));
     assert!(worker["verdict"]["message"].as_str().is_some_and(|m| m.ends_with("given up after 2 restarts in a row")), "{worker}");
@@ -97,7 +99,7 @@ fn a_new_life_has_the_old_port_and_log_and_a_cgroup_made_anew_and_serves_who_wai
     require_root!();
     let hive = Hive::start(HiveOptions::default().policy("again", &policy("[restart]\nwhen = \"on-failure\"\nbackoff = \"1s\"")));
     let before = at_rest(&hive);
-    let asked = json!({"worker_id": "w", "model": "m", "policy": "again", "device": "cpu", "args": ["--flood", "60"]});
+    let asked = json!({"worker_id": "w", "model": "m", "policy": "again", "device": "cpu", "args": ["--flood", "100"]});
     let worker = hive.call("worker_spawn", asked);
     assert_eq!(http_get(port(&worker), "/alloc?bytes=20000000").expect("it answers").status, 200);
     hive.call("worker_signal", json!({"worker_id": "w", "signal": 9}));
@@ -204,4 +206,47 @@ fn what_a_worker_says_of_its_load_is_shown_and_a_slow_one_that_asks_for_time_is_
     assert_eq!(reply.status, 200);
     let worker = until(&hive, "asks", |w| w["status_text"] == Value::Null);
     assert!(is(&worker, "ready"), "what it says of its end is noted, and no more: {worker}");
+}
+
+/// The hive is killed without a word, once what it knows of the worker is on disk.
+fn kill_hive(hive: &mut Hive, id: &str, state: &str) {
+    let record = hive.state_dir().join(format!("hive/workers/{id}.json"));
+    let says = || {
+        let record: Value = serde_json::from_str(&std::fs::read_to_string(&record).ok()?).ok()?;
+        (record["worker"]["state"] == state).then_some(())
+    };
+    eventually("the record to say so", Duration::from_secs(5), says);
+    hive.signal(Signal::SIGKILL);
+    hive.wait();
+}
+
+#[test]
+fn the_next_hive_starts_again_who_fell_before_it_came_while_nobody_was_there_and_since() {
+    require_root!();
+    let mut hive = Hive::start(HiveOptions::default().policy("again", &policy("[restart]\nwhen = \"on-failure\"\nbackoff = \"1s\"")));
+    let first = hive.call("worker_spawn", json!({"worker_id": "w", "model": "m", "policy": "again", "device": "cpu"}));
+    // While nobody is there.
+    kill_hive(&mut hive, "w", "ready");
+    kill(Pid::from_raw(pid(&first)), Signal::SIGABRT).expect("signal the worker that we started");
+    let init = first["init_pid"].as_i64().expect("its init");
+    eventually("its init to end", SOON, || (!std::path::Path::new(&format!("/proc/{init}")).exists()).then_some(()));
+    hive.start_again();
+    let second = until(&hive, "w", |w| is(w, "ready") && w["restarts"] == 1);
+    assert_eq!((&second["port"], &second["created_at"]), (&first["port"], &first["created_at"]), "{second}");
+    // In the pause.
+    hive.call("worker_signal", json!({"worker_id": "w", "signal": 9}));
+    until(&hive, "w", |w| is(w, "restarting"));
+    kill_hive(&mut hive, "w", "restarting");
+    hive.start_again();
+    let mut third = until(&hive, "w", |w| is(w, "ready") && w["restarts"] == 2);
+    assert_eq!((&third["port"], lives(&hive, "w")), (&first["port"], vec![json!("signaled"), json!("signaled")]), "{third}");
+    // Of one that was taken over.
+    kill_hive(&mut hive, "w", "ready");
+    hive.start_again();
+    assert_eq!(status(&hive, "w")["pid"].take(), third["pid"].take());
+    hive.call("worker_signal", json!({"worker_id": "w", "signal": 9}));
+    let fourth = until(&hive, "w", |w| is(w, "ready") && w["restarts"] == 3);
+    assert_eq!(http_get(port(&fourth), "/health").expect("it answers").status, 200);
+    assert_eq!(fourth["drift"], json!([]), "{fourth}");
+    hive.call("worker_delete", json!({"worker_id": "w"}));
 }

@@ -157,11 +157,12 @@ fn records_that_are_none_of_ours_are_set_aside_and_the_hive_starts() {
     assert_eq!(hive.wait().code(), Some(0));
     let own = hive.state_dir().join("hive");
     std::fs::write(own.join("explained.json"), "{\"version\":1,\"explained\":[").expect("cut a record short");
+    std::fs::write(own.join("workers/w.deleted.json"), "{\"version\":1,").expect("cut another one short");
     std::fs::remove_file(own.join("events.json")).expect("take a record away");
     std::os::unix::fs::symlink("/etc/hostname", own.join("events.json")).expect("put a link there");
     hive.start_again();
     assert_eq!(hive.rpc("worker_explain", json!({"worker_id": "w"})).map_err(|e| e.kind().to_owned()), Err("not_found".to_owned()));
-    for name in ["explained.json.bad", "events.json.bad"] {
+    for name in ["explained.json.bad", "events.json.bad", "workers/w.deleted.json.bad-1"] {
         assert!(std::fs::symlink_metadata(own.join(name)).is_ok(), "{name} is not there");
     }
     assert!(hive.stderr().contains("set aside"), "{}", hive.stderr());

@@ -1,6 +1,6 @@
 //! Where the compiled programs are.
 //!
-//! Owns: `RBEE_HIVE_BIN`, `RBEE_FAIL_POINTS_BIN`, `RBEE_MOCK_BIN`, and the place beside the test executable. Must never know: how they are started.
+//! Owns: `RBEE_HIVE_BIN`, `RBEE_MOCK_BIN`, and the place beside the test executable. Must never know: how they are started.
 
 use std::env;
 use std::path::PathBuf;
@@ -19,14 +19,6 @@ pub fn hive_binary() -> PathBuf {
 /// When it is at neither place.
 pub fn mock_binary() -> PathBuf {
     find("RBEE_MOCK_BIN", "mock-worker")
-}
-
-/// The hive with fail-points: `RBEE_FAIL_POINTS_BIN`, or `rbee-hive-fail-points` in the target directory that this test was built into.
-///
-/// # Panics
-/// When it is at neither place.
-pub fn hive_with_fail_points() -> PathBuf {
-    find("RBEE_FAIL_POINTS_BIN", "rbee-hive-fail-points")
 }
 
 fn find(variable: &str, name: &str) -> PathBuf {

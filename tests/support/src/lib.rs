@@ -20,7 +20,7 @@ mod snapshot;
 mod sweep;
 mod worker;
 
-pub use binaries::{hive_binary, hive_with_fail_points, mock_binary};
+pub use binaries::{hive_binary, mock_binary};
 pub use eventually::{eventually, poll, time_factor, within};
 pub use hive::{Hive, HiveOptions, run_command};
 pub use privilege::{Exclusive, exclusively, is_root};

@@ -6,29 +6,27 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, StatusCode};
 use rbee_hive_policy::WorkerId;
-use rbee_hive_worker_lifecycle::{About, EventHub, EventKind};
+use rbee_hive_worker_lifecycle::{About, EventKind};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::peer::{Peer, Transport};
 use super::router;
 use crate::access::{AccessRules, Role};
+use crate::hive::HiveState;
 use crate::hive::fake::{self, FakeWorkers};
 
 struct Fixture {
     router: Router,
     workers: Arc<FakeWorkers>,
-    events: Arc<EventHub>,
-    stopping: tokio_util::sync::CancellationToken,
-    workers_gone: tokio_util::sync::CancellationToken,
+    state: Arc<HiveState>,
 }
 
 fn fixture() -> Fixture {
     let (state, workers) = fake::state();
-    let (stopping, events, workers_gone) = (state.stopping.clone(), Arc::clone(&state.events), state.workers_gone.clone());
     let mut rules = AccessRules::default().with_token("secret");
     rules.grant_uid(0, Role::Admin);
-    Fixture { router: router(state, rules).unwrap(), workers, events, stopping, workers_gone }
+    Fixture { router: router(Arc::clone(&state), rules).unwrap(), workers, state }
 }
 
 fn root() -> Peer {
@@ -73,8 +71,7 @@ fn code(answer: &Value) -> i64 {
 async fn every_protocol_error_has_its_code() {
     let hive = fixture();
     assert_eq!(code(&hive.rpc("{").await), -32700);
-    assert_eq!(code(&hive.rpc("[]").await), -32600);
-    assert_eq!(code(&hive.rpc("{\"id\": 1}").await), -32600);
+    assert_eq!((code(&hive.rpc("[]").await), code(&hive.rpc("{\"id\": 1}").await)), (-32600, -32600));
     assert_eq!(code(&hive.call("worker_spwan", json!({})).await), -32601);
     let unknown = hive.call("worker_status", json!({"worker_id": "a", "colour": "red"})).await;
     assert_eq!(code(&unknown), -32602);
@@ -91,7 +88,7 @@ async fn what_the_spawner_refuses_comes_with_its_kind() {
     assert_eq!(refused["error"]["data"], json!({"kind": "no_such_device", "hint": "use CPU-0"}));
     assert_eq!(hive.call("worker_status", json!(["absent"])).await["error"]["data"]["kind"], "not_found");
     assert_eq!(code(&hive.call("hive_shutdown", json!({"workers": "sell"})).await), -32602);
-    assert!(!hive.stopping.is_cancelled());
+    assert!(!hive.state.stopping.is_cancelled());
 }
 
 #[tokio::test]
@@ -100,7 +97,7 @@ async fn a_hive_may_end_without_its_workers_and_says_what_is_wrong_with_it() {
     let info = hive.call("hive_info", json!({})).await;
     assert_eq!((&info["result"]["launcher_gone"], &info["result"]["notes"]), (&json!(false), &json!(["a note"])));
     assert_eq!(hive.call("hive_shutdown", json!({"workers": "keep"})).await["result"], json!({}));
-    assert!(hive.stopping.is_cancelled());
+    assert!(hive.state.stopping.is_cancelled());
 }
 
 #[tokio::test]
@@ -108,8 +105,7 @@ async fn ids_of_every_kind_come_back_as_they_were() {
     let hive = fixture();
     for id in [json!(null), json!(1), json!(-3), json!(1.5), json!("x"), json!("")] {
         let answer = hive.rpc(&json!({"jsonrpc": "2.0", "id": id, "method": "hive_info"}).to_string()).await;
-        assert_eq!(answer["id"], id);
-        assert_eq!(answer["result"]["workers"], 1);
+        assert_eq!((&answer["id"], &answer["result"]["workers"]), (&id, &json!(1)));
     }
 }
 
@@ -312,7 +308,7 @@ async fn bad_jobs_are_refused_before_they_start() {
 /// Tells of worker `a`, then of `b`, and so on.
 fn tell(hive: &Fixture, ids: &[&str]) {
     for id in ids {
-        hive.events.tell(EventKind::State, About::worker(&WorkerId::parse(id).unwrap(), 1), json!({"state": "ready"}));
+        hive.state.events.tell(EventKind::State, About::worker(&WorkerId::parse(id).unwrap(), 1), json!({"state": "ready"}));
     }
 }
 
@@ -371,11 +367,11 @@ async fn a_followed_stream_goes_on_until_the_hive_stops_and_tells_all_that_came_
             tell(&hive, &[id]);
             tokio::task::yield_now().await;
         }
-        hive.stopping.cancel();
+        hive.state.stopping.cancel();
         tokio::task::yield_now().await;
         // What happens while workers are stopped is told as well.
         tell(&hive, &["c"]);
-        hive.workers_gone.cancel();
+        hive.state.workers_gone.cancel();
     };
     let both = async { tokio::join!(reading, acting) };
     let (text, ()) = tokio::time::timeout(std::time::Duration::from_secs(10), both).await.expect("it does not end with the hive");

@@ -59,7 +59,6 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     // An init whose launcher has ended is this process's to reap; before that, so that none escapes.
     nix::sys::prctl::set_child_subreaper(true).context("become the subreaper of workers' inits")?;
     let mut launcher = launch::start_launcher(&launcher_start(&options, &places, account))?;
-    rbee_hive_sandbox::fail_point!("boot.launcher_started", "");
     // Before the drop: the file may be root's alone. It forks, which no threaded process may, and nobody is here but us.
     let inventory = crate::gpus::inventory(options.places.devices.as_deref())?;
     let observer = crate::gpus::observer(&inventory);
@@ -67,11 +66,9 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     let lock = HiveLock::take(&places.state)?;
     let socket = options.socket.clone().unwrap_or_else(|| places.state.join("hive.sock"));
     let bound = Bound::bind(address, &socket, socket_access)?;
-    rbee_hive_sandbox::fail_point!("boot.bound", "");
     let held = (places.open_logs()?, places.open_own()?, places.open_workers()?);
     raise_open_files();
     launch::hear_found(&mut launcher)?;
-    rbee_hive_sandbox::fail_point!("boot.found_heard", "");
     if let Some(account) = account {
         privileges::drop_to(account)?;
     }
@@ -79,7 +76,6 @@ pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     launch::tell_ports(&launcher, address.port(), &options.ports.unwrap_or(config.ports).range())?;
     let (tcp, unix) = bound.listen()?;
     announce(if access.tls.is_some() { "https" } else { "http" }, address, &socket)?;
-    rbee_hive_sandbox::fail_point!("boot.announced", "");
     let on_terminate = config.on_terminate;
     let spawner = spawner_start(&options, (&config, sample_interval), (launcher, held, inventory));
     Ok(Booted { spawner, tcp, unix, socket, rules, access, lock, observer, on_terminate })

@@ -36,7 +36,6 @@ impl<E: Into<anyhow::Error>> From<E> for ServeError {
 #[allow(clippy::print_stderr, reason = "a start that fails is told to who started it, in any log format")]
 pub(crate) fn run(options: ServeArgs) -> ExitCode {
     crate::logging::install(options.log_format);
-    rbee_hive_sandbox::fail_point::enter("hive", "");
     match boot::boot(options).and_then(|booted| running::run(booted).map_err(ServeError::from)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(ServeError::Usage(message)) => {

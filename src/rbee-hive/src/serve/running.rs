@@ -72,7 +72,6 @@ async fn serve(booted: Booted) -> anyhow::Result<()> {
         Why::Client => state.at_the_end.get().copied().unwrap_or(OnTerminate::Stop),
         Why::LauncherGone => OnTerminate::Keep,
     };
-    rbee_hive_sandbox::fail_point!("shutdown.begun", "");
     end_workers((&workers, at_the_end), &mut signals).await;
     workers_gone.cancel();
     // Its connections have a bounded time to end; a panic in it changes nothing any more.
@@ -80,7 +79,6 @@ async fn serve(booted: Booted) -> anyhow::Result<()> {
     ended.end_events();
     // Gone already where the launcher has removed it; not ours to remove after the drop of privileges.
     let _ = std::fs::remove_file(&socket);
-    rbee_hive_sandbox::fail_point!("shutdown.over", "");
     lock.remove();
     match why {
         Why::LauncherGone => {

@@ -23,11 +23,6 @@ pub(super) fn read(path: &Path) -> Result<String, CgroupError> {
 
 /// Writes `value` in one write, as the kernel wants it.
 pub(super) fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
-    failing!("cgroup.write", &path.to_string_lossy()).map_err(|source| CgroupError::Write {
-        path: path.to_owned(),
-        value: value.to_owned(),
-        source,
-    })?;
     let failed = |e: rustix::io::Errno| CgroupError::Write { path: path.to_owned(), value: value.to_owned(), source: e.into() };
     let fd = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
     rustix::io::retry_on_intr(|| rustix::io::write(&fd, value.as_bytes())).map_err(failed)?;
@@ -62,7 +57,6 @@ pub(super) fn read_at(dir: impl AsFd, name: &str) -> io::Result<String> {
 
 /// Writes `value` to `name` in an open cgroup directory.
 pub(super) fn write_at(dir: impl AsFd, name: &str, value: &str) -> io::Result<()> {
-    failing!("cgroup.write", name)?;
     let fd = rustix::fs::openat(dir, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::retry_on_intr(|| rustix::io::write(&fd, value.as_bytes()))?;
     Ok(())
@@ -70,7 +64,7 @@ pub(super) fn write_at(dir: impl AsFd, name: &str, value: &str) -> io::Result<()
 
 /// Makes a cgroup; that it is there already is no error. Gives whether it was made now.
 pub(super) fn make(path: &Path) -> Result<Made, CgroupError> {
-    match failing!("cgroup.make", &path.to_string_lossy()).and_then(|()| fs::create_dir(path)) {
+    match fs::create_dir(path) {
         Ok(()) => Ok(Made::Now),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(Made::Before),
         Err(source) => Err(CgroupError::Make { path: path.to_owned(), source }),

@@ -216,7 +216,6 @@ impl Setter<'_> {
     ) -> Result<(), CgroupError> {
         // Beyond i64 is beyond any memory: no limit.
         let value = bytes.and_then(|n| i64::try_from(n).ok()).unwrap_or(-1);
-        self.point(file, value)?;
         set(value).map_err(self.failed(file, value))?;
         let wanted = u64::try_from(value).ok();
         expect(&self.dir.join(file), &value.to_string(), |got| values::same_bytes(wanted, got, page()))
@@ -287,16 +286,9 @@ impl Setter<'_> {
             return self.exact("pids.max", &text);
         }
         let value = most.and_then(|n| i64::try_from(n).ok()).map_or(MaxValue::Max, MaxValue::Value);
-        self.point("pids.max", &text)?;
         let controller = PidController::new(self.dir.to_owned(), self.dir.to_owned(), false);
         controller.set_pid_max(value).map_err(self.failed("pids.max", &text))?;
         self.expect_exact("pids.max", &text)
-    }
-
-    /// For what cgroups-rs writes: the fail-point of every other write is in `interface`.
-    fn point(&self, file: &str, value: impl ToString) -> Result<(), CgroupError> {
-        let failed = |source| CgroupError::Write { path: self.dir.join(file), value: value.to_string(), source };
-        failing!("cgroup.write", &self.dir.join(file).to_string_lossy()).map_err(failed)
     }
 
     fn expect_exact(&self, file: &str, value: &str) -> Result<(), CgroupError> {

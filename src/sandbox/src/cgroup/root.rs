@@ -4,9 +4,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use rustix::event::{Timespec, poll};
 use rustix::fs::FlockOperation;
 
 use super::delegate;
@@ -16,10 +14,6 @@ use super::interface::{self, Made};
 
 /// How often a root that vanishes while it is made or locked is tried again.
 const MAX_TRIES: usize = 4;
-/// How long a launcher may hold the root whose hive was killed: it sees its workers' end first. Whoever starts the hive again does so at once.
-const BEFORE: Duration = Duration::from_secs(5);
-/// Between two looks whether it is gone.
-const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// Moves what is in `hive`, which are hive and launcher, back to `origin`; a line for each that does not go.
 pub(super) fn leave(hive: &Path, origin: &Path) -> Vec<String> {
@@ -59,10 +53,7 @@ pub(super) fn lock(hierarchy: &Hierarchy, root: &str, created: &mut Vec<PathBuf>
     let path = hierarchy.dir(root);
     let failed = |source: std::io::Error| CgroupError::Lock { path: path.clone(), source };
     let mut source = std::io::Error::from(std::io::ErrorKind::NotFound);
-    let until = Instant::now() + BEFORE;
-    let mut tries = 0;
-    while tries < MAX_TRIES {
-        tries += 1;
+    for _ in 0..MAX_TRIES {
         make_path(hierarchy, root, created)?;
         let fd = match interface::open_dir(&path) {
             Ok(fd) => fd,
@@ -74,11 +65,6 @@ pub(super) fn lock(hierarchy: &Hierarchy, root: &str, created: &mut Vec<PathBuf>
         };
         match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => {
-                tries -= 1;
-                let _ = poll(&mut [], Some(&LOOK_AGAIN));
-                continue;
-            }
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(CgroupError::RootTaken { path }),
             Err(e) => return Err(failed(e.into())),
         }

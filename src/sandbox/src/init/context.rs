@@ -81,7 +81,6 @@ impl InitContext {
         list.extend(self.trees.iter().flatten().map(Tree::as_raw_fd));
         list.extend(self.locks.iter().chain(&self.door).map(AsRawFd::as_raw_fd));
         list.extend(self.oom.raw_fds());
-        list.extend(crate::fail_point::raw_fds());
         match &self.stdio {
             Stdio::Logged { directory } => list.push(directory.as_raw_fd()),
             Stdio::Inherited(streams) => list.extend(streams.iter().map(AsRawFd::as_raw_fd)),

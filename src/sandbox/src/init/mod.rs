@@ -39,7 +39,6 @@ const NOT_MADE: i32 = 125;
 
 /// Runs as the init. Never returns: what the parent's stack owns must not be dropped here.
 pub(crate) fn main(mut context: InitContext, proof: &SingleThreaded) -> ! {
-    crate::fail_point::enter("init", context.plan.worker_id.as_str());
     let code = match bring_up(&mut context, proof) {
         Ok(worker) => supervise::run(context, worker),
         Err(failure) => {
@@ -116,13 +115,11 @@ fn start_worker(context: &mut InitContext, proof: &SingleThreaded) -> Result<Run
                 WorkerReport::Failed(Failure::Setup(failure)) => return Err(NotMade::Setup(failure)),
                 WorkerReport::Failed(Failure::Exec { errno, message }) => return Err(NotMade::Exec { errno, message }),
             }
-            fail_point!("executed", context.plan.worker_id.as_str());
             steps::lifetime::outlive_the_launcher().map_err(setup)?;
             let start_ticks = procfs::process::Process::new(pid).and_then(|p| p.stat()).map(|s| s.starttime).ok();
             use std::os::fd::AsFd;
             // A hive that is gone already is noticed by the supervision, which knows what the policy says about that.
             let _ = context.control.send(&FromInit::Started { start_ticks }, &[pidfd.as_fd()]);
-            fail_point!("started_told", context.plan.worker_id.as_str());
             let loaded = context.filters.as_ref().map_or(0, |f| f.refusing.len() + 1);
             Ok(Running { pid, host_pid, pidfd, start_ticks, outputs, made: crate::verify::read::inside::made(pid, loaded) })
         }

@@ -35,13 +35,9 @@ pub(super) fn write_verdict(context: &InitContext, verdict: &Verdict, resources:
 pub(crate) fn write_whole(directory: BorrowedFd<'_>, name: &str, value: &impl Serialize) -> io::Result<()> {
     let text = serde_json::to_vec_pretty(value)?;
     let temporary = format!(".{name}.new");
-    failing!("record.create", name)?;
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file = openat(directory, temporary.as_str(), flags, Mode::from_bits_truncate(0o644))?;
-    let written = failing!("record.write", name)
-        .and_then(|()| std::fs::File::from(file).write_all(&text))
-        .and_then(|()| failing!("record.rename", name))
-        .and_then(|()| Ok(renameat(directory, temporary.as_str(), directory, name)?));
+    let written = std::fs::File::from(file).write_all(&text).and_then(|()| Ok(renameat(directory, temporary.as_str(), directory, name)?));
     if written.is_err() {
         // Where there is no room for it, there is none for a part of it.
         let _ = unlinkat(directory, temporary.as_str(), UnlinkatFlags::NoRemoveDir);

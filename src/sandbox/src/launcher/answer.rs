@@ -57,9 +57,7 @@ impl Launcher {
                 Err(_) => return Hive::Gone,
             };
             if let (ToLauncher::Shutdown, Life::Serving) = (&message, life) {
-                fail_point!("shutdown.asked", "");
                 self.kill_everything();
-                fail_point!("shutdown.killed", "");
                 self.turn_away(channel);
                 return Hive::Leaves;
             }
@@ -189,7 +187,6 @@ impl Launcher {
                 };
                 let pidfd = self.ledger.entries.get(&spawned.worker_id).map(|e| e.pidfd.as_fd());
                 tell(channel, &message, &pidfd.into_iter().collect::<Vec<_>>());
-                fail_point!("spawn.told", spawned.worker_id.as_str());
             }
             Err(error) => self.refuse(channel, asked, error),
         }

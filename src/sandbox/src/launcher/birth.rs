@@ -46,12 +46,7 @@ struct Parts {
 
 impl Launcher {
     /// Makes the sandbox's cgroups, its directories and its init.
-    pub(super) fn make(
-        &mut self,
-        resolved: Resolved,
-        (policy_digest, life): (u64, Life),
-        handed: Handed,
-    ) -> Result<Spawned, LaunchError> {
+    pub(super) fn make(&mut self, resolved: Resolved, (policy_digest, life): (u64, Life), handed: Handed) -> Result<Spawned, LaunchError> {
         let Handed { control, streams } = handed;
         let Resolved { mut plan, trees, gpus, serves, gpu_locks, uid, filters } = resolved;
         let id = plan.worker_id.clone();
@@ -59,7 +54,6 @@ impl Launcher {
         let shared = gpu_locks.iter().map(Locked::share).chain(uid.as_ref().map(|uid| uid.share())).collect::<Result<Vec<_>, _>>();
         let locks = shared.map_err(|e| LaunchError::setup("share the locks with the init", CallError::new("fcntl(F_DUPFD_CLOEXEC)", e)))?;
         let leaves = self.tree.make_leaves(&id, &plan.limits, &plan.devices).map_err(|e| leaf_failed(&e))?;
-        fail_point!("spawn.leaves_made", id.as_str());
         plan.not_in_force.extend(leaves.notes.iter().cloned());
         plan.not_in_force.extend(self.confined.note());
         let oom = self.oom_context(&mut plan, &leaves).inspect_err(|_| drop(self.tree.remove_leaves(&id)))?;
@@ -81,7 +75,6 @@ impl Launcher {
                 let spawned =
                     Spawned { worker_id: id.clone(), plan: (*record.plan).clone(), cgroup: record.cgroup.clone(), init_pid, policy_digest };
                 let entry = Entry { pidfd, kin: Kin::Own, record, locks: gpu_locks, uid: uid.map(|u| u.lock), ended: None };
-                fail_point!("spawn.entered", id.as_str());
                 self.ledger.entries.insert(id, entry);
                 Ok(spawned)
             }
@@ -99,9 +92,7 @@ impl Launcher {
         let setup = |step: &'static str| move |e: CallError| LaunchError::setup(step, e);
         let id = record.plan.worker_id.clone();
         let (state, logs) = self.directories.take(id.as_str(), parts.life).map_err(setup("make directories"))?;
-        fail_point!("spawn.directories_made", id.as_str());
         record.write(&state).map_err(setup("write the plan"))?;
-        fail_point!("spawn.plan_written", id.as_str());
         let door = match self.options.purpose {
             Purpose::Serve => Some(door(&state).map_err(setup("bind the init's socket"))?),
             Purpose::Run => None,
@@ -139,17 +130,13 @@ impl Launcher {
             Ok(Cloned::Parent { pid, pidfd }) => (pid, pidfd),
             Err(e) => return Err(LaunchError::setup("create namespaces", namespaces_refused(&record.plan, e))),
         };
-        fail_point!("spawn.cloned", id.as_str());
         // Not reaped yet, so the number is its own.
         let on_record = InitIdentity::of(pid).and_then(|init| {
             record.init = Some(init);
             record.write(&state)
         });
         match on_record {
-            Ok(()) => {
-                fail_point!("spawn.init_on_record", id.as_str());
-                Ok((pid, pidfd))
-            }
+            Ok(()) => Ok((pid, pidfd)),
             Err(e) => {
                 self.put_down(&id, &pidfd);
                 Err(LaunchError::setup("put the init on record", e))

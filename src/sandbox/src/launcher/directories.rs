@@ -45,7 +45,6 @@ impl Directories {
 
     /// The worker's state and log directories: made afresh, or those that it has, with its log.
     pub(super) fn take(&self, id: &str, life: Life) -> Result<(OwnedFd, OwnedFd), CallError> {
-        failing!("directories.make", id).map_err(failed(|| format!("mkdirat({id:?})")))?;
         match life {
             Life::First => self.make(id),
             Life::Again => self.reuse(id).map_err(failed(|| format!("open the directories of {id:?}"))),
@@ -137,9 +136,7 @@ impl Directories {
 
     /// Removes the worker's directories, if they are there.
     pub(super) fn forget(&self, id: &str) -> io::Result<()> {
-        failing!("directories.forget", id)?;
         remove(self.state.as_fd(), id)?;
-        fail_point!("directories.half_forgotten", id);
         remove(self.logs.as_fd(), id)
     }
 }

@@ -112,7 +112,6 @@ type LauncherChannel = Channel<FromLauncher, ToLauncher>;
 pub fn main(fd: i32, options: LauncherOptions) -> ExitCode {
     let Ok(socket) = rbee_hive_sys::fds::inherited(fd) else { return ExitCode::from(2) };
     let channel = LauncherChannel::new(socket);
-    crate::fail_point::enter("launcher", "");
     if options.watch && options.purpose != Purpose::Run {
         let error = LaunchError::new(LaunchErrorKind::InvalidParams, "only a foreground command can be watched, no worker of a hive");
         let _ = channel.send(&FromLauncher::Fatal { error }, &[]);

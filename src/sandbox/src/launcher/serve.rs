@@ -199,7 +199,6 @@ impl Launcher {
         host.insert(confine::SETTING.into(), self.confined.feature());
         host.extend(super::memory::features(&self.tree));
         let hello = FromLauncher::Hello { cgroup: self.tree.facts(), host };
-        fail_point!("greet.entered", "");
         let sent =
             channel.send(&hello, &[]).and_then(|()| channel.set_nonblocking().map_err(|source| ChannelError::Io { call: "fcntl", source }));
         sent.map_err(|e| LaunchError::new(LaunchErrorKind::SetupFailed, format!("talk to the hive: {}", error_chain(&e))))
@@ -230,7 +229,6 @@ impl Launcher {
     fn reap(&mut self) {
         for entry in self.ledger.entries.values_mut().filter(|e| e.ended.is_none()) {
             if let Some((code, signal)) = entry.end() {
-                fail_point!("release.reaped", entry.record.plan.worker_id.as_str());
                 entry.ended = Some(Ended { code, signal, since: Instant::now() });
             }
         }
@@ -252,7 +250,6 @@ impl Launcher {
                     left
                 }
             };
-            fail_point!("release.leaves_removed", id.as_str());
             let Some(entry) = self.ledger.entries.remove(&id) else { continue };
             // Whoever reaps an adopted one may have been slower than its end.
             let (code, signal) = match (entry.kin, &entry.ended) {
@@ -264,9 +261,7 @@ impl Launcher {
             if self.options.purpose == Purpose::Run {
                 let _ = self.directories.forget(id.as_str());
             }
-            fail_point!("release.forgotten", id.as_str());
             tell(channel, &FromLauncher::Released { worker_id: id, code, signal, left }, &[]);
-            fail_point!("release.told", "");
         }
     }
 
@@ -281,7 +276,6 @@ impl Launcher {
 
     pub(super) fn kill_one(&self, id: &WorkerId) {
         let Some(entry) = self.ledger.entries.get(id) else { return };
-        fail_point!("kill.asked", id.as_str());
         // What this leaves, its init's end takes.
         let _ = self.tree.kill_leaf(id);
         let _ = pidfd_send_signal(&entry.pidfd, RustixSignal::KILL);

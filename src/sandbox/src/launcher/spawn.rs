@@ -49,7 +49,6 @@ impl Launcher {
     /// Starts a worker's init, or says why not.
     pub(super) fn spawn(&mut self, request: WorkerRequest, handed: Handed) -> Result<Spawned, LaunchError> {
         self.ledger.admit(&request.worker_id, Seat::of(&request))?;
-        fail_point!("spawn.admitted", request.worker_id.as_str());
         self.check(&request)?;
         self.check_life(&request)?;
         let loaded = self.policies.load(&request.policy)?;
@@ -61,7 +60,6 @@ impl Launcher {
             resolved.plan.on_hive_exit = OnHiveExit::Kill;
         }
         check_size(&resolved.plan)?;
-        fail_point!("spawn.resolved", request.worker_id.as_str());
         self.make(resolved, (loaded.texts.digest(), request.life), handed)
     }
 

@@ -14,11 +14,10 @@ use rbee_hive_sandbox::protocol::FoundHow;
 
 use super::FoundWorker;
 use super::join::{Case, Facts, News, Over};
-use crate::explanation::LifeView;
 use crate::records::WorkerRecord;
 use crate::state::State;
 use crate::supervision::{Backoff, Ended, Next, Restarts};
-use crate::view::{now, rfc3339};
+use crate::view::rfc3339;
 use crate::{WorkerState, WorkerView};
 
 /// A worker between two lives, as it is to be listed.
@@ -39,7 +38,9 @@ impl Facts<'_> {
         let FoundWorker { plan, how, .. } = found;
         match obstacle((&record, plan.as_deref()), left_of(&how)).map_or_else(|| plan.ok_or(NOBODY_KNOWS), Err) {
             Ok(plan) => {
-                let next = (record.backoff.in_a_row, self.rest_until(record.backoff.due_at.as_deref()));
+                let number = record.backoff.in_a_row;
+                let pause = Duration::from_millis(plan.restart.pause_ms(number));
+                let next = (number, self.rest_of(pause, record.backoff.due_at.as_deref()));
                 Case::Down(Box::new(Down { record, plan, next, news: News::Old }))
             }
             Err(why) => Case::Over(Box::new(self.not_again(record, why))),
@@ -75,19 +76,13 @@ impl Facts<'_> {
             remark(&mut record.worker, &format!("it is not started again: {why}"));
             return Case::Over(Box::new(Over { record, news }));
         }
-        Case::Down(Box::new(self.falls(record, (plan, verdict), (next, news))))
+        Case::Down(Box::new(self.falls(record, plan, (next, news))))
     }
 
     /// As it would have been shown when it fell.
-    fn falls(&self, mut record: WorkerRecord, (plan, verdict): (Box<SandboxPlan>, Verdict), (next, news): ((u32, Duration), News)) -> Down {
+    fn falls(&self, mut record: WorkerRecord, plan: Box<SandboxPlan>, (next, news): ((u32, Duration), News)) -> Down {
         let view = &mut record.worker;
         let ended_at = view.ended_at.take();
-        record.lives.push(LifeView {
-            started_at: view.started_at.clone(),
-            ready_at: view.ready_at.clone(),
-            ended_at: ended_at.clone().unwrap_or_else(now),
-            verdict: crate::task::said(verdict),
-        });
         view.state = WorkerState::Restarting;
         (view.init_pid, view.cgroup.path, view.verified) = (None, None, None);
         view.drift.clear();
@@ -95,14 +90,15 @@ impl Facts<'_> {
         let (number, pause) = next;
         let began = ended_at.and_then(|at| at.parse::<Timestamp>().ok()).unwrap_or(self.now);
         let due_at = began.checked_add(pause).ok().map(rfc3339);
-        let rest = self.rest_until(due_at.as_deref());
+        let rest = self.rest_of(pause, due_at.as_deref());
         (record.backoff, record.stopping) = (Backoff { in_a_row: number, due_at }, None);
         Down { record, plan, next: (number, rest), news }
     }
 
-    fn rest_until(&self, at: Option<&str>) -> Duration {
-        let at = at.and_then(|at| at.parse::<Timestamp>().ok());
-        at.and_then(|at| Duration::try_from(self.now.duration_until(at)).ok()).unwrap_or_default()
+    /// What is left of a pause that ends then; never more than all of it, whatever has become of the clock.
+    fn rest_of(&self, pause: Duration, ends_at: Option<&str>) -> Duration {
+        let at = ends_at.and_then(|at| at.parse::<Timestamp>().ok());
+        at.and_then(|at| Duration::try_from(self.now.duration_until(at)).ok()).unwrap_or_default().min(pause)
     }
 }
 

@@ -10,11 +10,12 @@ use tokio::sync::oneshot;
 
 use super::FoundWorker;
 use super::down::Down;
+use crate::explanation::LifeView;
 use crate::launcher::Released;
 use crate::records::WorkerRecord;
 use crate::state::State;
 use crate::task::{Ever, as_told, said};
-use crate::view::now;
+use crate::view::{now, rfc3339};
 use crate::{CgroupView, WorkerState, WorkerView};
 
 /// One worker of before.
@@ -170,8 +171,14 @@ impl Facts<'_> {
         view.resources = resources.unwrap_or_default();
         view.unmeasured = unmeasured(&view.resources, self.cgroup);
         view.drift.extend(left);
-        view.verdict = Some(said(verdict));
+        view.verdict = Some(said(verdict.clone()));
         record.frozen_by = None;
+        record.lives.push(LifeView {
+            started_at: view.started_at.clone(),
+            ready_at: view.ready_at.clone(),
+            ended_at: view.ended_at.clone().unwrap_or_else(|| rfc3339(self.now)),
+            verdict: said(verdict),
+        });
         Over { record, news }
     }
 

@@ -10,8 +10,9 @@ use rbee_hive_sandbox::Verdict;
 use rbee_hive_sandbox::protocol::{CgroupFacts, Resources};
 use tokio::sync::watch;
 
-use super::{Down, Living};
 use super::join::bare_view;
+use super::{Down, Living};
+use crate::channel::lock;
 use crate::init_link::InitLink;
 use crate::leases::{Held, share_of};
 use crate::records::WorkerRecord;
@@ -67,9 +68,10 @@ pub(crate) fn born_down(down: Down, Birth { tools, port }: Birth) -> io::Result<
     let (link, ..) = InitLink::open()?;
     let (commands_in, commands) = task::commands();
     let known = Arc::new(known(Some(&record), (&plan, None)));
+    lock(&known.backoff).clone_from(&record.backoff);
     let story = Story::new(tools.narrator.clone(), record.job_id);
     let verdict = record.worker.verdict.as_ref().map_or_else(|| Verdict::Lost { why: "nobody knows".into() }, |v| v.verdict.clone());
-    let begins = Begins::Down(task::Down { verdict, resources: record.worker.resources, next });
+    let begins = Begins::Down(Box::new(task::Down { verdict, resources: record.worker.resources, next }));
     let view = watch::Sender::new(record.worker);
     let handle = WorkerHandle { id: plan.worker_id.clone(), commands: commands_in, view: view.subscribe(), usage: Arc::default(), known };
     let born = Born { plan: *plan, link, begins, port, commands, view, story, tools, handle: handle.clone(), again: None };
@@ -119,7 +121,8 @@ fn reborn(seen: &WorkerView) -> WorkerView {
 
 /// What is known of it beside its view.
 fn known(record: Option<&WorkerRecord>, (plan, policy_digest): (&SandboxPlan, Option<u64>)) -> Known {
-    let known = record.map(WorkerRecord::known).unwrap_or_default();
+    let known = record.map(WorkerRecord::known_to_go_on).unwrap_or_default();
+    lock(&known.backoff).due_at = None;
     known.grace.set(Duration::from_millis(plan.stop.grace_ms));
     known.on_hive_exit.set(plan.on_hive_exit);
     if let Some(limit) = plan.gpu_memory {

@@ -10,13 +10,15 @@
 //! who asks for the list.
 
 mod down;
+#[cfg(test)]
+mod down_tests;
 mod found;
 mod join;
 mod living;
 mod verdicts;
 
-pub use found::{FoundError, FoundWorker, hear_found};
 pub(crate) use down::Down;
+pub use found::{FoundError, FoundWorker, hear_found};
 pub(crate) use join::{Case, Facts, Living, News, Over, join};
 pub(crate) use living::{Birth, born, born_down, held};
 pub(crate) use verdicts::Verdicts;

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::{HiveEvent, Moment};
 
 /// The first moments that are kept, and the last ones.
@@ -9,7 +11,8 @@ const FIRST: usize = 12;
 const LAST: usize = 36;
 
 /// A worker's moments, the oldest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Timeline {
     first: Vec<Moment>,
     last: VecDeque<Moment>,

@@ -16,7 +16,7 @@ mod watched;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rbee_hive_devices::{
     Asked, Holder, Inventory, Known, Lease, LeaseError, LeaseRequest, LeaseTable, Observation, Obstacle, Proof, Releasing, Served, Share,
@@ -31,7 +31,7 @@ pub use external::{ExternalLease, LeaseLife};
 pub(crate) use living::Held;
 pub(crate) use waiting::Waiting;
 
-use crate::sync::{Mutex, lock};
+use crate::channel::lock;
 use crate::{About, ErrorKind, EventHub, EventKind, LifecycleError};
 use before::Before;
 use external::{Enders, Terms};

@@ -118,11 +118,9 @@ impl Directory {
             return Err(io::Error::other(format!("it takes {} bytes, and a record has {MAX_BYTES} at most", text.len())));
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let written = rbee_hive_sandbox::failing!("record.create", name.as_str())
-            .and_then(|()| openat(&self.0, &new, flags, Mode::from_raw_mode(0o600)).map_err(io::Error::from))
-            .and_then(|file| rbee_hive_sandbox::failing!("record.write", name.as_str()).map(|()| file))
+        let written = openat(&self.0, &new, flags, Mode::from_raw_mode(0o600))
+            .map_err(io::Error::from)
             .and_then(|file| File::from(file).write_all(&text))
-            .and_then(|()| rbee_hive_sandbox::failing!("record.rename", name.as_str()))
             .and_then(|()| Ok(renameat(&self.0, &new, &self.0, name.as_str())?));
         // A part of a record on a full disk takes the place of the next one.
         if written.is_err() {

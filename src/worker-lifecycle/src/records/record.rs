@@ -10,6 +10,7 @@ use rbee_hive_sandbox::protocol::Resources;
 use serde::{Deserialize, Serialize};
 
 use crate::channel::lock;
+use crate::events::Timeline;
 use crate::explanation::LifeView;
 use crate::state::FrozenBy;
 use crate::supervision::Backoff;
@@ -49,6 +50,9 @@ pub(crate) struct WorkerRecord {
     /// Its lives that are over, of many the last ones.
     #[serde(default)]
     pub(crate) lives: Vec<LifeView>,
+    /// What has happened to it.
+    #[serde(default)]
+    pub(crate) timeline: Timeline,
     /// What its start was decided by.
     #[serde(default)]
     pub(crate) decision: Option<Decision>,
@@ -123,11 +127,19 @@ impl WorkerRecord {
             stopping: None,
             backoff: Backoff::default(),
             lives: vec![],
+            timeline: Timeline::default(),
             decision: None,
             updated: BTreeSet::new(),
             incidents: vec![],
             deleted_at: None,
         }
+    }
+
+    /// What it tells beside the view, of a worker that something will happen to, or has just happened to.
+    pub(crate) fn known_to_go_on(&self) -> Known {
+        let known = self.known();
+        lock(&known.timeline).clone_from(&self.timeline);
+        known
     }
 
     /// What it tells beside the view.
@@ -164,6 +176,7 @@ impl WorkerRecord {
             stopping: *lock(&known.stopping),
             backoff: lock(&known.backoff).clone(),
             lives: known.lives.all(),
+            timeline: lock(&known.timeline).clone(),
             decision: known.decision.get().map(|decision| (*decision).clone()),
             updated: lock(&known.updated).clone(),
             incidents: known.gpus.incidents(),

@@ -5,13 +5,13 @@ mod ports;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 pub use entry::{WorkerEntry, WorkerStatus};
 use ports::PortPool;
 pub use ports::{NoFreePort, PortLease};
 
-use crate::sync::{Mutex, lock};
+use crate::channel::lock;
 use crate::task::WorkerHandle;
 
 /// The ports that the seed gives to workers.

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rbee_hive_policy::NetworkMode;
 
-use crate::sync::{Mutex, lock};
+use crate::channel::lock;
 
 /// Every port of the range is in use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -37,7 +37,6 @@ impl WorkerSpawner {
         // Again: a drain may have begun while the launcher was asked.
         attached.may_start()?;
         self.register(&id, &params)?;
-        rbee_hive_sandbox::fail_point!("spawn.registered", id.as_str());
         let started = self.start_with_room(attached, (&id, &params, &policy), story).await;
         match &started {
             Ok(handle) => {
@@ -119,7 +118,6 @@ impl WorkerSpawner {
         view.send_modify(|view| view.devices.clone_from(&lease.devices));
         let _ = handle.known.lease_id.set(lease.id.clone());
         self.registry.attach(id.as_str(), handle.clone());
-        rbee_hive_sandbox::fail_point!("spawn.leased", id.as_str());
         story.tell("spawn_binary", "the policy's binary is {}", &[&policy.worker.binary]);
         let mut request = request(id, params, (port.as_ref(), &lease));
         request.mps = attached.mps(&request, policy).await;
@@ -127,7 +125,6 @@ impl WorkerSpawner {
         attached.may_start()?;
         // Whatever ends the hive from here on: the next one knows that there may be a worker.
         attached.records.begin(&handle).await;
-        rbee_hive_sandbox::fail_point!("spawn.asking", id.as_str());
         let listener = port.as_ref().and_then(PortLease::listener).map(AsFd::as_fd);
         let made = match attached.make_init(request.clone(), listener).await {
             Ok(made) => made,
@@ -145,7 +142,6 @@ impl WorkerSpawner {
                 return Err(error);
             }
         };
-        rbee_hive_sandbox::fail_point!("spawn.answered", id.as_str());
         let notes = attached.take_note(&handle, &made, &request);
         let Made { plan, cgroup, init_pid, link, ends, .. } = made;
         show_plan((&view, &teller), (&plan, cgroup, init_pid), notes);

@@ -1,6 +1,6 @@
 //! Taking over what was there before this hive.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use rbee_hive_sandbox::protocol::ToLauncher;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-use super::{Attached, WorkerSpawner};
+use super::{Attached, Deleted, WorkerSpawner};
 use crate::adoption::{Birth, Case, Down, Facts, Living, News, Over, Verdicts, born, born_down, held, join};
 use crate::events::Teller;
 use crate::launcher::{LauncherClient, Released};
@@ -33,7 +33,7 @@ pub(super) struct Before {
     pub(super) records: Arc<Records>,
     pub(super) cases: Vec<Case>,
     /// The last ones first.
-    pub(super) deleted: VecDeque<WorkerView>,
+    pub(super) deleted: VecDeque<Deleted>,
     /// What living workers have.
     pub(super) held: Vec<Held>,
 }
@@ -58,7 +58,8 @@ impl Before {
             _ => None,
         };
         let held = cases.iter().filter_map(living).collect();
-        let deleted = before.deleted.into_iter().map(|record| record.worker).collect();
+        let deleted = |record: WorkerRecord| Deleted { known: Arc::new(record.known_to_go_on()), view: record.worker };
+        let deleted = before.deleted.into_iter().map(deleted).collect();
         Self { deleted, records, cases, held }
     }
 }
@@ -89,12 +90,21 @@ impl WorkerSpawner {
                 Case::Daemon(id, released) => attached.end_daemon(id, released),
             }
         }
+        self.remember_policies(begun.iter().chain(&ended));
         join_all(ended.iter().map(|handle| attached.records.begin(handle))).await;
-        rbee_hive_sandbox::fail_point!("adopt.listed", "");
         join_all(begun.into_iter().map(|handle| attached.until_it_says(handle))).await;
-        rbee_hive_sandbox::fail_point!("adopt.done", "");
         if lives + over > 0 {
             tracing::info!(lives, ended_meanwhile = over, "workers of before the restart are taken over");
+        }
+    }
+
+    /// Keeps what their policies say, while the files say what they said then; of each version once.
+    fn remember_policies<'a>(&self, handles: impl Iterator<Item = &'a WorkerHandle>) {
+        let mut seen = BTreeSet::new();
+        for handle in handles {
+            if handle.known.decision.get().is_some_and(|decision| seen.insert(decision.policy_digest)) {
+                self.remember(handle, &handle.view().policy);
+            }
         }
     }
 
@@ -109,9 +119,7 @@ impl WorkerSpawner {
             adopted
         });
         let (born, handle) = born(living, Birth { tools: Arc::clone(&attached.tools), port })?;
-        rbee_hive_sandbox::fail_point!("adopt.born", handle.id.as_str());
-        self.begin(attached, (born, &handle));
-        rbee_hive_sandbox::fail_point!("adopt.begun", handle.id.as_str());
+        self.begin(attached, (born, &handle), News::Old);
         Some(handle)
     }
 
@@ -132,10 +140,7 @@ impl WorkerSpawner {
             Ok(born) => born,
             Err(error) => return over(format!("make the channel to an init: {error}")),
         };
-        attached.tools.events.follow(&handle.id, &handle.known.timeline);
-        let teller = Teller::new(Arc::clone(&attached.tools.events), handle.id.clone(), handle.known.job_id.get().cloned());
-        tell_found(&teller, (&born.view, news));
-        self.begin(attached, (born, &handle));
+        self.begin(attached, (born, &handle), news);
         Some(handle)
     }
 
@@ -148,12 +153,13 @@ impl WorkerSpawner {
         Ok(lease)
     }
 
-    fn begin(&self, attached: &Attached, (mut born, handle): (Born, &WorkerHandle)) {
+    fn begin(&self, attached: &Attached, (mut born, handle): (Born, &WorkerHandle), news: News) {
         born.again = handle.known.asked.get().and_then(|asked| self.starter(handle, asked.again(&born.plan)));
         attached.tools.events.follow(&handle.id, &handle.known.timeline);
+        let teller = Teller::new(Arc::clone(&attached.tools.events), handle.id.clone(), handle.known.job_id.get().cloned());
+        tell_found(&teller, (&born.view, news));
         self.enlist(handle);
         self.keep_story_at_its_end(handle);
-        self.remember(handle, &handle.view().policy);
         tokio::spawn(task::run(born));
     }
 
@@ -179,7 +185,9 @@ impl WorkerSpawner {
 
     /// One that is over, without a task: it stays as it is.
     fn list_over(&self, attached: &Attached, Over { record, news }: Over) -> Option<WorkerHandle> {
-        let known = Arc::new(record.known());
+        let kept = news == News::Old && self.story_of(&record.worker).is_some();
+        // What an earlier hive has kept of it says more.
+        let known = Arc::new(if kept { record.known() } else { record.known_to_go_on() });
         let WorkerRecord { worker, job_id, .. } = record;
         let id = WorkerId::parse(&worker.worker_id).ok()?;
         let teller = Teller::new(Arc::clone(&attached.tools.events), id.clone(), job_id);
@@ -193,8 +201,7 @@ impl WorkerSpawner {
         let (commands, _) = task::commands();
         let handle = WorkerHandle { id, commands, view: view.subscribe(), usage: Arc::default(), known };
         self.enlist(&handle);
-        // What an earlier hive has kept of it says more.
-        if news != News::Old || self.explained_before(handle.id.as_str()).is_none() {
+        if !kept {
             self.keep_story_at_its_end(&handle);
         }
         Some(handle)

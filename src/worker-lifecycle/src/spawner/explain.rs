@@ -13,7 +13,7 @@ use super::{Attached, Result, WorkerSpawner};
 use crate::channel::lock;
 use crate::death::Beside;
 use crate::explanation::{Explanation, LimitOrigin, LimitView, PolicyExplanation};
-use crate::task::{Decision, WorkerHandle};
+use crate::task::{Decision, Known, WorkerHandle};
 use crate::{ErrorKind, LifecycleError, WorkerStory, WorkerView};
 
 /// Most versions of policies that are kept for the workers that were started under them.
@@ -59,28 +59,51 @@ impl WorkerSpawner {
     /// Errors: `not_found`.
     pub async fn explain(&self, id: &WorkerId) -> Result<Explanation> {
         match self.handle(id) {
-            Ok(handle) => {
-                let kept = self.explained_before(id.as_str()).filter(|kept| kept.story.created_at == handle.view.borrow().created_at);
-                // Of a worker that ended under an earlier hive nobody here has seen what happened to it.
-                match kept.filter(|_| handle.view.borrow().has_ended() && lock(&handle.known.timeline).is_empty()) {
-                    Some(kept) => Ok(kept),
-                    None => self.explain_listed(&handle).await,
-                }
-            }
-            Err(error) => self.explained_before(id.as_str()).ok_or(error),
+            Ok(handle) => self.explain_listed(&handle).await,
+            Err(error) => self.explain_deleted(id).await?.ok_or(error),
         }
     }
 
     /// The same of a worker that is listed.
     pub(super) async fn explain_listed(&self, handle: &WorkerHandle) -> Result<Explanation> {
-        let (view, known) = (self.measured(handle).await, &handle.known);
+        // Of a worker that ended under an earlier hive nobody here has seen what happened to it.
+        let is_of_before = handle.view.borrow().has_ended() && lock(&handle.known.timeline).is_empty();
+        match is_of_before.then(|| self.story_of(&handle.view())).flatten() {
+            Some(kept) => Ok(kept),
+            None => self.explain_now(handle).await,
+        }
+    }
+
+    /// The same of one that is not: from its story, or, where that is another one's of its name or was never written, from its record.
+    async fn explain_deleted(&self, id: &WorkerId) -> Result<Option<Explanation>> {
+        let kept = self.explained_before(id.as_str());
+        let deleted = {
+            let deleted = lock(&self.attached()?.deleted);
+            let found = deleted.iter().find(|deleted| deleted.view.worker_id == id.as_str());
+            found.map(|deleted| (deleted.view.clone(), Arc::clone(&deleted.known)))
+        };
+        match (kept, deleted) {
+            (Some(kept), Some((view, _))) if kept.story.created_at >= view.created_at => Ok(Some(kept)),
+            (_, Some((view, known))) => {
+                let timeline = lock(&known.timeline).clone().into_moments();
+                self.explain_as(view, (&known, Beside { timeline, ..Beside::default() })).await.map(Some)
+            }
+            (kept, None) => Ok(kept),
+        }
+    }
+
+    async fn explain_now(&self, handle: &WorkerHandle) -> Result<Explanation> {
+        let view = self.measured(handle).await;
+        self.explain_as(view, (&handle.known, self.beside(handle).await)).await
+    }
+
+    async fn explain_as(&self, view: WorkerView, (known, beside): (&Known, Beside)) -> Result<Explanation> {
         let decision = known.decision.get();
         let version = match &decision {
             Some(decision) => self.attached()?.version(&view.policy, decision.policy_digest).await,
             None => None,
         };
         let updated = lock(&known.updated).clone();
-        let beside = self.beside(handle).await;
         Ok(Explanation {
             incidents: known.gpus.incidents(),
             lives: known.lives.all(),

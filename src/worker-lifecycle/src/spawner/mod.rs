@@ -38,7 +38,7 @@ use crate::mps::MpsGroups;
 use crate::records::Records;
 use crate::sampling::{self, Sampler};
 use crate::state::{Hive, Refusal, may_start};
-use crate::task::{Tools, WorkerHandle};
+use crate::task::{Known, Tools, WorkerHandle};
 use crate::{ErrorKind, EventHub, LifecycleError, SpawnParams, WaitFor, WorkerRegistry, WorkerState, WorkerView};
 
 pub(crate) use admit::show_plan;
@@ -88,7 +88,7 @@ struct Attached {
     max_workers: usize,
     draining: AtomicBool,
     /// The last ones first.
-    deleted: Mutex<VecDeque<WorkerView>>,
+    deleted: Mutex<VecDeque<Deleted>>,
     records: Arc<Records>,
     /// What was there before this hive, until it is taken over.
     before: Mutex<Vec<Case>>,
@@ -102,6 +102,12 @@ struct Attached {
     seats: Arc<Mutex<warm::Seats>>,
     /// How long a start waits for the memory of a worker that was stopped for it: as long as it may take, and a look more.
     memory_back: Duration,
+}
+
+/// A worker that was deleted.
+struct Deleted {
+    view: WorkerView,
+    known: Arc<Known>,
 }
 
 impl WorkerSpawner {

@@ -11,7 +11,7 @@ use rbee_hive_sandbox::protocol::{FromLauncher, ToLauncher};
 use rbee_hive_sandbox::{StoppedBy, StuckProcess, Verdict};
 use tokio::time::{sleep, timeout};
 
-use super::{Attached, Result, WorkerSpawner, not_found};
+use super::{Attached, Deleted, Result, WorkerSpawner, not_found};
 use crate::channel::lock;
 use crate::records::{DELETED_KEPT, Fate};
 use crate::state::{Ask, Permit, may};
@@ -27,7 +27,7 @@ const LAST_CHANCE: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_secs(5);
 /// How long the launcher may take to remove everything.
 const LAUNCHER_END: Duration = Duration::from_secs(20);
-/// How long a hive that leaves its workers waits for their records to be written.
+/// How long a hive that ends waits for the records of workers to be written.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
 /// Most processes that are told by name.
 const NAMED: usize = 64;
@@ -54,7 +54,6 @@ impl WorkerSpawner {
             Err(error) => return self.deleted_before(id).ok_or(error),
         };
         let view = self.stop_one(&handle, StoppedBy::Request, None).await?;
-        rbee_hive_sandbox::fail_point!("delete.stopped", id.as_str());
         // Before its log is gone.
         self.keep_story(&handle).await;
         let worker_id = id.clone();
@@ -64,14 +63,13 @@ impl WorkerSpawner {
             Ok(_) => {}
             Err(error) => kept(&error),
         }
-        rbee_hive_sandbox::fail_point!("delete.forgotten", id.as_str());
         // Before its name can be another's. Of two deletes one finds that it is done already.
         let attached = self.attached()?;
         attached.records.end(&handle, Fate::Deleted { at: now() }).await;
         // Not by its name: of two deletes the slower one would take a new worker off the list.
         self.registry.remove_this(&handle, || attached.tell_deleted(&handle));
         handle.known.sampled.forget();
-        for id in attached.keep_deleted(view.clone()) {
+        for id in attached.keep_deleted(Deleted { view: view.clone(), known: handle.known }) {
             attached.records.forget_deleted(&id).await;
         }
         Ok(view)
@@ -79,7 +77,7 @@ impl WorkerSpawner {
 
     fn deleted_before(&self, id: &WorkerId) -> Option<WorkerView> {
         let attached = self.attached.as_ref()?;
-        lock(&attached.deleted).iter().find(|deleted| deleted.worker_id == id.as_str()).cloned()
+        lock(&attached.deleted).iter().find(|deleted| deleted.view.worker_id == id.as_str()).map(|deleted| deleted.view.clone())
     }
 
     /// A signal to the worker's own process.
@@ -107,10 +105,17 @@ impl WorkerSpawner {
         for error in stopped.into_iter().filter_map(Result::err).filter(|e| e.kind != ErrorKind::NotFound) {
             tracing::error!(%error, "a worker could not be stopped");
         }
-        rbee_hive_sandbox::fail_point!("shutdown.stopped", "");
         self.write_stories(&handles).await;
+        self.write_records(handles.iter()).await;
         if let Some(attached) = &self.attached {
             attached.end_launcher().await;
+        }
+    }
+
+    async fn write_records(&self, of: impl Iterator<Item = &WorkerHandle>) {
+        let Some(attached) = &self.attached else { return };
+        if timeout(WRITTEN_WITHIN, join_all(of.map(|handle| attached.records.flush(handle)))).await.is_err() {
+            tracing::error!("the disk does not take the records of workers in time: the next hive knows of them what was written before");
         }
     }
 
@@ -137,11 +142,7 @@ impl WorkerSpawner {
             tracing::error!(%error, "a worker could not be stopped");
         }
         self.write_stories(&ending).await;
-        let Some(attached) = &self.attached else { return };
-        let writing = join_all(staying.iter().chain(&ending).map(|handle| attached.records.flush(handle)));
-        if timeout(WRITTEN_WITHIN, writing).await.is_err() {
-            tracing::error!("the disk does not take the records of workers in time: the next hive knows of them what was written before");
-        }
+        self.write_records(staying.iter().chain(&ending)).await;
         let living = staying.iter().filter(|handle| !handle.view.borrow().has_ended()).count();
         tracing::info!(living, "workers are left to their inits");
     }
@@ -217,12 +218,12 @@ fn outlives_the_hive(handle: &WorkerHandle) -> bool {
 
 impl Attached {
     /// Remembers a deleted worker; names of those that are not remembered any more.
-    fn keep_deleted(&self, worker: WorkerView) -> Vec<String> {
+    fn keep_deleted(&self, worker: Deleted) -> Vec<String> {
         let mut deleted = lock(&self.deleted);
         let last = deleted.len().min(DELETED_KEPT - 1);
-        let gone: Vec<String> = deleted.drain(last..).map(|old| old.worker_id).collect();
+        let gone: Vec<String> = deleted.drain(last..).map(|old| old.view.worker_id).collect();
         deleted.push_front(worker);
-        gone.into_iter().filter(|id| deleted.iter().all(|kept| kept.worker_id != *id)).collect()
+        gone.into_iter().filter(|id| deleted.iter().all(|kept| kept.view.worker_id != *id)).collect()
     }
 
     async fn end_launcher(&self) {

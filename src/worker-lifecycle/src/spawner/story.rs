@@ -54,6 +54,11 @@ impl WorkerSpawner {
         Beside { last_probe, timeline, log_tail: page.lines.into_iter().map(short).collect() }
     }
 
+    /// What was kept of this worker, and not of another one that had its name.
+    pub(super) fn story_of(&self, worker: &WorkerView) -> Option<Explanation> {
+        self.explained_before(&worker.worker_id).filter(|kept| kept.story.created_at == worker.created_at)
+    }
+
     /// The explanation of one that is off the list, or that an earlier hive has had.
     pub(super) fn explained_before(&self, id: &str) -> Option<Explanation> {
         self.attached.as_ref()?.stories.find(id).map(|kept| (*kept).clone())

@@ -104,7 +104,6 @@ impl Worker {
         }
         drop(self.port.take());
         (self.tools.release)(self.id.clone()).await;
-        rbee_hive_sandbox::fail_point!("task.given_back", self.id.as_str());
         let unmeasured = self.unmeasured(&end);
         let End { verdict, resources, left, remark, fate } = end;
         let event = match fate {
@@ -119,7 +118,6 @@ impl Worker {
                 verdict.message = format!("{}; {remark}", verdict.message);
             }
         });
-        rbee_hive_sandbox::fail_point!("task.end_shown", self.id.as_str());
         // After the end is shown: two dozen descriptors of groups that are gone are closed, which takes the kernel a while.
         self.known.sampled.end(&self.tools.sampler);
         let view = self.view.borrow().clone();

@@ -78,7 +78,7 @@ pub(crate) enum Begins {
     /// It has outlived the hive before, which has seen this of it: where it is now, its init will say.
     Found(Ends, Before),
     /// Its last life is over, and the next one is due: its view says so already.
-    Down(Down),
+    Down(Box<Down>),
 }
 
 /// What every task uses.
@@ -177,12 +177,10 @@ impl Worker {
 
     async fn ask_to_stop(&mut self, by: StoppedBy, grace: Option<Duration>) {
         let grace_ms = grace.map_or(self.plan.stop.grace_ms, |g| u64::try_from(g.as_millis()).unwrap_or(u64::MAX));
-        rbee_hive_sandbox::fail_point!("stop.asking", self.id.as_str());
         if let Err(error) = self.link.send(&ToInit::Stop { by, grace_ms }).await {
             // One that is gone needs no order; one that does not read is killed below.
             tracing::debug!(worker = %self.id, %error, "the init did not take the order to stop");
         }
-        rbee_hive_sandbox::fail_point!("stop.asked", self.id.as_str());
         let silent_at = Instant::now() + Duration::from_millis(grace_ms).saturating_add(INIT_SILENT);
         let hastens = self.silent_at.is_none_or(|before| silent_at < before);
         let is_stopping = matches!(self.state, State::Stopping { .. });

@@ -61,7 +61,7 @@ pub(crate) async fn run(born: Born) {
             worker.comes_from(before);
             After::Again(ends)
         }
-        Begins::Down(down) => worker.go_on_after(down, &mut commands).await,
+        Begins::Down(down) => worker.go_on_after(*down, &mut commands).await,
     };
     let mut ends = match begun {
         After::Again(ends) => ends,
@@ -69,9 +69,7 @@ pub(crate) async fn run(born: Born) {
     };
     loop {
         let ending = worker.live(&mut ends.events, &mut commands).await;
-        rbee_hive_sandbox::fail_point!("task.end_acknowledged", worker.id.as_str());
         let released = worker.wait_for_release(&ending, ends.released, ends.init).await;
-        rbee_hive_sandbox::fail_point!("task.released", worker.id.as_str());
         ends = match worker.after(ending, released, &mut commands).await {
             After::Again(ends) => ends,
             After::Over(end) => return worker.take_back(*end).await,
@@ -155,14 +153,8 @@ impl Worker {
 
     async fn hear(&mut self, (message, mut fds): InitEvent) -> Option<Ending> {
         match message {
-            FromInit::Started { start_ticks } => {
-                rbee_hive_sandbox::fail_point!("task.started_heard", self.id.as_str());
-                self.executed(fds.pop(), start_ticks);
-            }
-            FromInit::Attached { state } => {
-                rbee_hive_sandbox::fail_point!("task.attached_heard", self.id.as_str());
-                self.attached(*state, fds);
-            }
+            FromInit::Started { start_ticks } => self.executed(fds.pop(), start_ticks),
+            FromInit::Attached { state } => self.attached(*state, fds),
             FromInit::Superseded => return Some(Ending::elsewhere()),
             FromInit::Notify { text } => self.hear_worker(&text),
             FromInit::Pressure { pressure } => self.short_of_memory(pressure),
@@ -173,7 +165,6 @@ impl Worker {
                 self.does_not_die((pids, processes), *resources).await;
             }
             FromInit::Ended { verdict, resources } => {
-                rbee_hive_sandbox::fail_point!("task.end_heard", self.id.as_str());
                 // It waits for this only so that nothing is said into a closing channel; it goes without it, too.
                 let _ = self.link.send(&ToInit::Ack).await;
                 return Some(Ending { verdict: Some(self.explain(verdict)), resources: *resources, ..Ending::default() });
@@ -224,9 +215,7 @@ impl Worker {
                 self.story.tell("spawn_complete", "{} is ready", &[&self.id]);
                 let at = now();
                 (self.life.ready_since, self.life.ready_at) = (Some(Instant::now()), Some(at.clone()));
-                rbee_hive_sandbox::fail_point!("task.answered", self.id.as_str());
                 self.step(Event::Answered, |view| view.ready_at = Some(at));
-                rbee_hive_sandbox::fail_point!("task.ready_shown", self.id.as_str());
             }
             State::Thawing { .. } => self.step(Event::Answered, |_| {}),
             _ => {}

@@ -150,7 +150,7 @@ impl FakeInit {
                 ToInit::KeepPort => story.port = fds.pop(),
                 ToInit::Reclaim { seq } => self.say(FromInit::Reclaimed { seq, bytes: Some(4096) }, &[]),
                 // As an init that does not answer: nothing is said of what it would have seen.
-                ToInit::Made { .. } | ToInit::Inspect { .. } | ToInit::Limits | ToInit::KeepPort | ToInit::Ack => {}
+                ToInit::Made { .. } | ToInit::Inspect { .. } | ToInit::Limits | ToInit::Ack => {}
             }
         }
     }

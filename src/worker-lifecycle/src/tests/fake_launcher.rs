@@ -9,8 +9,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 
 use rbee_hive_policy::{
-    Command, Enforce, HostFacts, Life, LimitKey, LimitValue, MpsFacts, MpsWish, PlannedLimit, Policy, SandboxPlan, WorkerId,
-    WorkerRequest, compile,
+    Command, Enforce, HostFacts, Life, LimitKey, LimitValue, MpsFacts, MpsWish, PlannedLimit, Policy, SandboxPlan, WorkerId, WorkerRequest,
+    compile,
 };
 use rbee_hive_sandbox::Verdict;
 use rbee_hive_sandbox::launcher::HiveChannel;

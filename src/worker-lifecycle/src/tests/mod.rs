@@ -4,8 +4,6 @@ mod fake_init;
 mod fake_launcher;
 pub(crate) mod forks;
 pub(crate) mod hive;
-#[cfg(feature = "loom")]
-mod model;
 pub(crate) mod plans;
 
 mod admission;
@@ -18,6 +16,7 @@ mod idling;
 mod leasing;
 mod reaching;
 mod restarting;
+mod resuming;
 mod starting;
 mod supervising;
 mod telling;

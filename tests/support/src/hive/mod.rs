@@ -56,10 +56,7 @@ impl Hive {
         let machine = among_others();
         let directory = make_directory(&options);
         let cgroup_root = unique_cgroup_root(&options);
-        let (child, port, socket) = launch(directory.path(), &cgroup_root, &options).unwrap_or_else(|why| {
-            let left = sweep::cgroups(&cgroup_root);
-            panic!("{why}\n{}", left.join("\n"))
-        });
+        let (child, port, socket) = launch(directory.path(), &cgroup_root, &options);
         Self { child, port, socket, cgroup_root, directory, options, _machine: machine }
     }
 
@@ -153,31 +150,14 @@ impl Hive {
         eventually("the hive to end", END, || child.try_wait().expect("wait for the hive"))
     }
 
-    /// Whether the hive has ended.
-    pub fn has_ended(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(Some(_)) | Err(_))
-    }
-
     /// Starts a hive again on the same directories and cgroups, after the first has ended.
     ///
     /// # Panics
     /// When the first still runs or the second does not listen in time.
     #[track_caller]
     pub fn start_again(&mut self) {
-        self.try_to_start_again().unwrap_or_else(|why| panic!("{why}"));
-    }
-
-    /// As [`start_again`](Self::start_again), for a hive that may not come up; what it leaves then stays.
-    ///
-    /// # Errors
-    /// Why it does not listen, and what it wrote.
-    ///
-    /// # Panics
-    /// When the first still runs.
-    pub fn try_to_start_again(&mut self) -> Result<(), String> {
         assert!(self.child.try_wait().expect("wait for the hive").is_some(), "the hive still runs");
-        (self.child, self.port, self.socket) = launch(self.directory.path(), &self.cgroup_root, &self.options)?;
-        Ok(())
+        (self.child, self.port, self.socket) = launch(self.directory.path(), &self.cgroup_root, &self.options);
     }
 
     /// What a snapshot of this hive looks at.
@@ -278,8 +258,7 @@ fn make_directory(options: &HiveOptions) -> TempDir {
     }
     let hive = directory.path().join("bin/rbee-hive");
     // Where it was built, not everybody may come.
-    let built = options.hive_program();
-    fs::hard_link(&built, &hive).or_else(|_| fs::copy(&built, &hive).map(drop)).expect("copy the hive");
+    fs::hard_link(hive_binary(), &hive).or_else(|_| fs::copy(hive_binary(), &hive).map(drop)).expect("copy the hive");
     let mock = mock_binary();
     for name in ["mock-worker", "llama-worker"] {
         let copy = directory.path().join("bin").join(name);
@@ -308,7 +287,7 @@ fn give(path: &Path) {
     std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("give something to nobody");
 }
 
-fn launch(directory: &Path, cgroup_root: &str, options: &HiveOptions) -> Result<(Child, u16, PathBuf), String> {
+fn launch(directory: &Path, cgroup_root: &str, options: &HiveOptions) -> (Child, u16, PathBuf) {
     let stderr =
         fs::OpenOptions::new().create(true).append(true).open(directory.join("stderr")).expect("make a file for the hive's standard error");
     let mut command = Command::new("sh");
@@ -337,12 +316,13 @@ fn launch(directory: &Path, cgroup_root: &str, options: &HiveOptions) -> Result<
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().expect("start rbee-hive");
     let said = listening::wait_for_line(&mut child, START);
     match said {
-        Ok(line) => Ok((child, line.port, line.socket)),
+        Ok(line) => (child, line.port, line.socket),
         Err(why) => {
             let _ = child.kill();
             let _ = child.wait();
+            let left = sweep::cgroups(cgroup_root);
             let stderr = fs::read_to_string(directory.join("stderr")).unwrap_or_default();
-            Err(format!("the hive does not listen: {why}\n--- its standard error ---\n{stderr}"))
+            panic!("the hive does not listen: {why}\n{}\n--- its standard error ---\n{stderr}", left.join("\n"));
         }
     }
 }

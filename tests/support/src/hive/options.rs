@@ -3,10 +3,8 @@
 //! Owns: policies, models, configuration and arguments of one fixture. Must never know: processes.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-
-use crate::binaries::hive_binary;
 
 /// How a hive is to be started; `HiveOptions::default()` is one with the embedded policies and an empty model directory.
 #[derive(Debug, Clone, Default)]
@@ -21,12 +19,7 @@ pub struct HiveOptions {
     accept_leftovers: bool,
     delegated: bool,
     ordinary_user: bool,
-    program: Option<PathBuf>,
-    before_start: Option<BeforeStart>,
 }
-
-/// Told the fixture's directory and the command, before each start.
-type BeforeStart = fn(&Path, &mut Command);
 
 impl HiveOptions {
     /// Adds `policies/NAME.toml`.
@@ -76,18 +69,6 @@ impl HiveOptions {
         self
     }
 
-    /// Starts this program in place of the hive.
-    pub fn program(mut self, path: &Path) -> Self {
-        self.program = Some(path.to_owned());
-        self
-    }
-
-    /// Lets a test prepare the fixture's directory and change the command, before each start.
-    pub fn before_start(mut self, prepare: fn(&Path, &mut Command)) -> Self {
-        self.before_start = Some(prepare);
-        self
-    }
-
     /// What is left at the end is removed, but does not fail the test: for tests that kill the hive themselves.
     pub fn accept_leftovers(mut self) -> Self {
         self.accept_leftovers = true;
@@ -104,10 +85,6 @@ impl HiveOptions {
     pub fn as_nobody(mut self) -> Self {
         self.ordinary_user = true;
         self
-    }
-
-    pub(super) fn hive_program(&self) -> PathBuf {
-        self.program.clone().unwrap_or_else(hive_binary)
     }
 
     pub(super) fn is_for_nobody(&self) -> bool {
@@ -153,8 +130,5 @@ impl HiveOptions {
         }
         command.args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        if let Some(prepare) = self.before_start {
-            prepare(directory, command);
-        }
     }
 }

@@ -33,7 +33,6 @@ impl Supervisor {
     }
 
     fn take_hive(&mut self, socket: OwnedFd) {
-        fail_point!("attach.asked", "");
         // As for the channel that it was born with: a whole message must fit.
         let _ = setsockopt(&socket, sockopt::SndBuf, &(2 * MAX_MESSAGE));
         let channel = Channel::new(socket);
@@ -42,7 +41,6 @@ impl Supervisor {
             // It has gone again, and is no reason to leave the one that is there.
             return;
         }
-        fail_point!("attach.held_told", "");
         if !self.hive_gone {
             let _ = self.context.control.send(&FromInit::Superseded, &[]);
         }
@@ -73,7 +71,6 @@ impl Supervisor {
             return self.lose_hive();
         }
         self.say(FromInit::Attached { state: Box::new(state) }, pidfd.into_iter().chain(port).collect());
-        fail_point!("attach.told", "");
         for message in kept.messages {
             self.say(message, vec![]);
         }

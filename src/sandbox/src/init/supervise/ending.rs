@@ -19,11 +19,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 pub(super) fn run(mut supervisor: Supervisor) -> i32 {
     supervisor.kill_all();
-    fail_point!("ending.killed", supervisor.context.plan.worker_id.as_str());
     supervisor.wait_until_empty();
-    fail_point!("ending.empty", supervisor.context.plan.worker_id.as_str());
     supervisor.drain();
-    fail_point!("ending.drained", supervisor.context.plan.worker_id.as_str());
     // All are reaped by now.
     let mut resources = supervisor.leaf().resources().or_io(super::io::ended());
     let out_of_memory = supervisor.memory_at_the_end();
@@ -35,14 +32,11 @@ pub(super) fn run(mut supervisor: Supervisor) -> i32 {
         supervisor.say(FromInit::Observed { part: Box::new(part) }, vec![]);
     }
     let written = record::write_verdict(&supervisor.context, &verdict, &resources);
-    fail_point!("ending.verdict_written", supervisor.context.plan.worker_id.as_str());
     supervisor.say(FromInit::Ended { verdict, resources: Box::new(resources) }, vec![]);
-    fail_point!("ending.told", supervisor.context.plan.worker_id.as_str());
     let until = Instant::now() + ACK_WITHIN;
     while !supervisor.acknowledged && !supervisor.hive_gone && Instant::now() < until {
         supervisor.turn(Some(until));
     }
-    fail_point!("ending.acknowledged", supervisor.context.plan.worker_id.as_str());
     i32::from(written.is_err())
 }
 

@@ -272,7 +272,6 @@ impl Supervisor {
         for _ in 0..REAPED_A_TURN {
             match wait(options) {
                 Ok(Some((pid, status))) if pid.as_raw_pid() == self.worker.as_raw() => {
-                    fail_point!("main_reaped", self.context.plan.worker_id.as_str());
                     self.main_exit = MainExit::of(status);
                     self.main_ended = Some(Instant::now());
                 }
@@ -335,7 +334,6 @@ impl Supervisor {
     }
 
     fn lose_hive(&mut self) {
-        fail_point!("hive_lost", self.context.plan.worker_id.as_str());
         self.hive_gone = true;
         self.part_with_hive();
         if self.context.plan.on_hive_exit == OnHiveExit::Kill {

@@ -25,7 +25,6 @@ impl Stopping {
 impl Supervisor {
     /// Starts a stop, or hastens the one under way; a later one never grants more time.
     pub(super) fn stop(&mut self, by: StoppedBy, grace: Duration) {
-        fail_point!("stop.asked", self.context.plan.worker_id.as_str());
         let kill_at = Instant::now() + grace;
         match &mut self.stopping {
             Some(under_way) => under_way.kill_at = under_way.kill_at.min(kill_at),
@@ -35,7 +34,6 @@ impl Supervisor {
                     self.signal_worker(self.context.plan.stop.signal);
                     // After the signal: it is the first thing that it meets.
                     let _ = self.run_again();
-                    fail_point!("stop.signalled", self.context.plan.worker_id.as_str());
                 }
             }
         }
@@ -50,7 +48,6 @@ impl Supervisor {
         {
             stopping.forced = true;
             self.kill_all();
-            fail_point!("stop.killed", self.context.plan.worker_id.as_str());
         }
     }
 

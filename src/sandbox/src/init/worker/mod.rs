@@ -41,7 +41,6 @@ pub(super) const WORKER_STEPS: &[Step<InitContext>] = &[
 
 /// Runs as the worker process. Never returns.
 pub(super) fn main(context: &mut InitContext, report: ReportWriter) -> ! {
-    crate::fail_point::enter("worker", context.plan.worker_id.as_str());
     if let Err(failure) = carry_out(WORKER_STEPS, context) {
         report.tell(&Failure::Setup(failure));
         exit_now(125)

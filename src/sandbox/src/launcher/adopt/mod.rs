@@ -48,17 +48,13 @@ impl Launcher {
                 Err(why) => others.push((seen, why)),
             }
         }
-        fail_point!("adopt.knocked", "");
         let (living, ended) = knock::hear(calls);
-        fail_point!("adopt.heard", "");
         others.extend(ended);
         let spared: BTreeSet<WorkerId> = living.iter().map(|(seen, _)| seen.id.clone()).collect();
         let mut left = self.tree.sweep(&spared);
-        fail_point!("adopt.swept", "");
         for (seen, alive) in living {
             self.take_on(seen, alive);
         }
-        fail_point!("adopt.taken_on", "");
         for (seen, why) in others {
             self.tell_gone(seen, why, &mut left);
         }
