@@ -7,12 +7,12 @@
 mod client;
 mod wire;
 
-pub use client::{Client, ClientError, ClientTls, Deadline, Endpoint, EventStream, InvalidEndpoint, MAX_ANSWER_BYTES, SecureError, Token};
+pub use client::{Client, ClientError, Deadline, Endpoint, EventStream, InvalidEndpoint, MAX_ANSWER_BYTES};
 pub use wire::{
-    BelowUse, Cgroup, Device, DeviceMount, DeviceMps, DevicePart, DeviceProcess, ErrorData, Event, EventEnd, EventQuery, Evidence,
-    ExplainedLimit, Exposure, ExposurePoint, GpuMemory, HiveAccess, HiveCgroup, HiveInfo, HiveTls, HiveTokens, HostFeature, Incident,
-    JudgedAs, JudgedSetting, KnownVerdict, Lease, LeaseParams, LimitValue, LogLine, LogPage, MemoryEvents, MemoryKinds, Moment, NotInForce,
-    PageFaults, PolicyCheck, PolicyExplanation, PolicyFinding, PolicyInfo, PolicyJudgement, PolicyScore, PolicySetting, PolicyText,
-    Pressure, Process, Resources, RpcError, SpawnParams, SpawnWait, Stall, Stalls, StuckProcess, Throttled, Topology, Unmeasured, Verdict,
-    VerdictKind, Verified, WaitFor, Worker, WorkerExplanation, WorkerHistory, WorkerLife, WorkerStory,
+    BelowUse, Cgroup, Device, DeviceMount, DeviceMps, DevicePart, DeviceProcess, ErrorData, Event, EventEnd, EventQuery, ExplainedLimit,
+    Exposure, ExposurePoint, GpuMemory, HiveCgroup, HiveInfo, HostFeature, Incident, JudgedAs, JudgedSetting, KnownVerdict, Lease,
+    LeaseParams, LimitValue, LogLine, LogPage, MemoryEvents, MemoryKinds, NotInForce, PageFaults, PolicyCheck, PolicyExplanation,
+    PolicyFinding, PolicyInfo, PolicyJudgement, PolicyScore, PolicySetting, PolicyText, Pressure, Process, Resources, RpcError,
+    SpawnParams, SpawnWait, Stall, Stalls, Throttled, Topology, Unmeasured, Verdict, VerdictKind, Verified, WaitFor, Worker,
+    WorkerExplanation, WorkerHistory,
 };

@@ -20,9 +20,7 @@ mod oom;
 mod origin;
 mod plan;
 mod request;
-mod scheduling;
 mod seccomp;
-mod supervision;
 pub mod units;
 
 pub use compile::{PLAN_VERSION, Violation, compile, update};
@@ -30,7 +28,7 @@ pub use facts::{Ability, HostFacts};
 pub use file::{
     Affinity, CredentialsSection, DevicesSection, EnvironmentSection, FilesystemSection, GpuMemoryAction, GpuShare, Gpus,
     GrantedCapability, LandlockMode, LandlockSection, ListedNode, ListedPath, MaySet, Mps, Policy, PolicyError, ProcessSection,
-    ReadinessSection, RequestSection, SeccompSection, Setting, WorkerSection,
+    ReadinessSection, RequestSection, RestartSection, RestartWhen, SeccompSection, Setting, WorkerSection,
 };
 pub use id::{InvalidWorkerId, WorkerId};
 pub use idle::{IdleAction, IdlePlan};
@@ -43,9 +41,8 @@ pub use plan::{
     LandlockPlan, NetworkMode, NotInForce, NumaMode, NumaPlan, OnDrift, OnHiveExit, ProcessPlan, Readiness, RootDirectory, SandboxPlan,
     Scheduler, StopPlan, TmpNodes, VerifyPlan,
 };
-pub use request::{Command, GpuLease, Life, WorkerRequest};
+pub use request::{Command, GpuLease, WorkerRequest};
 pub use seccomp::{Allow, Condition, Errno, Refuse, SeccompProfile, call_name, call_number, newest_call};
-pub use supervision::{LivenessPlan, LivenessProbe, MAX_BACKOFF_MS, OnUnhealthy, RestartPlan, RestartWhen};
 
 #[cfg(test)]
 mod tests;

@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::file::GpuMemoryAction;
 use crate::learn::WatchPlan;
 use crate::oom::{OnOom, PressurePlan};
-pub use crate::scheduling::{IoClass, NumaMode, NumaPlan, ProcessPlan, Scheduler};
-use crate::{GpuLease, IdlePlan, Limits, LivenessPlan, MpsPlan, RestartPlan, WorkerId};
+use crate::{GpuLease, IdlePlan, Limits, MpsPlan, WorkerId};
 
 /// Whether a setting must be in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -237,6 +236,68 @@ pub struct LandlockPlan {
     pub closed_ports: Vec<(u16, u16)>,
 }
 
+/// How the kernel's scheduler treats the worker (sched(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheduler {
+    /// `SCHED_OTHER`
+    Other,
+    /// `SCHED_BATCH`
+    Batch,
+    /// `SCHED_IDLE`
+    Idle,
+}
+
+/// How block devices treat the worker's requests (ioprio_set(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IoClass {
+    /// In turn, by `io_priority`.
+    BestEffort,
+    /// When nobody else wants to.
+    Idle,
+}
+
+/// Where memory is taken from (set_mempolicy(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NumaMode {
+    /// The node of the CPU that asks.
+    Default,
+    /// These nodes alone.
+    Bind,
+    /// These nodes first.
+    Preferred,
+    /// Page by page in turn.
+    Interleave,
+}
+
+/// A memory policy and its nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NumaPlan {
+    /// How.
+    pub mode: NumaMode,
+    /// Nodes, in list format; empty for the default.
+    pub nodes: String,
+}
+
+/// Scheduling of the worker process; what is absent is as it was for who started the hive.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessPlan {
+    /// Class of CPU scheduling.
+    pub scheduler: Option<Scheduler>,
+    /// `nice(2)` value, -20 to 19.
+    pub nice: Option<i32>,
+    /// Class of block I/O.
+    pub io_class: Option<IoClass>,
+    /// Priority within `best-effort`, 0 (first) to 7.
+    pub io_priority: Option<u8>,
+    /// Memory policy.
+    pub numa: Option<NumaPlan>,
+    /// How late timers may be, nanoseconds (`PR_SET_TIMERSLACK`).
+    pub timer_slack_ns: Option<u64>,
+}
+
 /// Everything about one sandbox.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SandboxPlan {
@@ -328,12 +389,6 @@ pub struct SandboxPlan {
     /// When it is idle, and what follows.
     #[serde(default)]
     pub idle: IdlePlan,
-    /// When it is started again.
-    #[serde(default)]
-    pub restart: RestartPlan,
-    /// How it is known that it goes on answering; `None`: it is not asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub liveness: Option<LivenessPlan>,
     /// What the policy asks for and the host (or this version) does not enforce.
     pub not_in_force: Vec<NotInForce>,
     /// Set by the launcher of a `policy learn`, and by nothing else: what the worker does is watched.

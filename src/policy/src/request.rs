@@ -39,17 +39,6 @@ pub struct GpuLease {
     pub share: GpuShare,
 }
 
-/// Which start of a worker it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Life {
-    /// The first: its directories are made afresh.
-    #[default]
-    First,
-    /// A later one: its log goes on.
-    Again,
-}
-
 /// A request to start one worker. Holds wishes only: every path, uid and device number is resolved by the launcher.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -74,7 +63,4 @@ pub struct WorkerRequest {
     pub limits: BTreeMap<LimitKey, LimitValue>,
     /// The port that the hive holds for the worker, if it takes one.
     pub port: Option<u16>,
-    /// Whether its directories are there already.
-    #[serde(default)]
-    pub life: Life,
 }

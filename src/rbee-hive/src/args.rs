@@ -46,7 +46,7 @@ pub(crate) enum Command {
     },
     /// Client commands
     #[command(flatten)]
-    Client(Box<ClientCommand>),
+    Client(ClientCommand),
 }
 
 /// Where things are on this host: the same for `serve`, `run` and the launcher.
@@ -88,7 +88,7 @@ impl PlaceArgs {
 /// Options of `serve`.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub(crate) struct ServeArgs {
-    /// Address to listen on; beyond loopback with TLS only [default: 127.0.0.1]
+    /// Address to listen on; loopback only [default: 127.0.0.1]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<IpAddr>,
     /// TCP port, 0 picks one [default: 8600]
@@ -109,18 +109,9 @@ pub(crate) struct ServeArgs {
     /// Group whose members may use the Unix socket [default: the hive's own]
     #[arg(long, value_name = "GROUP")]
     pub(crate) socket_group: Option<String>,
-    /// File of bearer tokens, made with `rbee-hive token add`; read again when it changes
+    /// File with a bearer token that grants access over TCP
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// Certificate chain for TLS on the TCP port, PEM
-    #[arg(long, value_name = "FILE")]
-    pub(crate) tls_cert: Option<PathBuf>,
-    /// Its private key, PEM, readable by its owner alone
-    #[arg(long, value_name = "FILE")]
-    pub(crate) tls_key: Option<PathBuf>,
-    /// CA of the clients: who comes over TCP needs a certificate of it
-    #[arg(long, value_name = "FILE")]
-    pub(crate) tls_client_ca: Option<PathBuf>,
     /// Form of the log on stderr
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,

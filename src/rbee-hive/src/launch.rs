@@ -16,7 +16,7 @@ use rbee_hive_policy::{Command, LimitKey, LimitValue, WorkerId, WorkerRequest};
 use rbee_hive_sandbox::launcher::{self as sandbox_launcher, HiveChannel, LauncherOptions, Purpose};
 use rbee_hive_sandbox::protocol::{CgroupFacts, HostFeature, Judgement, ToLauncher};
 use rbee_hive_sandbox::run::{RunOptions, RunOutcome, report_not_made, run};
-use rbee_hive_worker_lifecycle::{DeviceWatch, FoundWorker, LauncherClient, SpawnerOptions, WorkerRegistry, WorkerSpawner};
+use rbee_hive_worker_lifecycle::{DeviceWatch, LauncherClient, SpawnerOptions, WorkerRegistry, WorkerSpawner};
 use sha2::{Digest as _, Sha256};
 
 use crate::args::{LauncherArgs, LogFormat, PlaceArgs, RunArgs};
@@ -47,8 +47,6 @@ pub(crate) struct StartedLauncher {
     pub(crate) cgroup: CgroupFacts,
     /// What the host can do, by feature.
     pub(crate) host: BTreeMap<String, HostFeature>,
-    /// Workers that were there before, once it has told of them.
-    pub(crate) found: Vec<FoundWorker>,
 }
 
 /// Forks and re-executes the launcher and waits for its `Hello`. Called before any thread exists and before the lock is taken.
@@ -62,13 +60,7 @@ pub(crate) fn start_launcher(start: &LauncherStart) -> anyhow::Result<StartedLau
         arguments.extend(["--log-format".into(), "json".into()]);
     }
     let started = sandbox_launcher::start(&arguments).context("start the launcher")?;
-    Ok(StartedLauncher { channel: started.channel, child: started.child, cgroup: started.cgroup, host: started.host, found: vec![] })
-}
-
-/// Hears which workers there are already; each of them brings descriptors.
-pub(crate) fn hear_found(launcher: &mut StartedLauncher) -> anyhow::Result<()> {
-    launcher.found = rbee_hive_worker_lifecycle::hear_found(&launcher.channel).context("learn which workers there are")?;
-    Ok(())
+    Ok(StartedLauncher { channel: started.channel, child: started.child, cgroup: started.cgroup, host: started.host })
 }
 
 /// Tells the launcher what workers in the host's network must not reach.
@@ -116,8 +108,6 @@ pub(crate) struct SpawnerStart {
     pub(crate) gpus: GpuConfig,
     /// The hive's own directory, opened before privileges were dropped.
     pub(crate) records: OwnedFd,
-    /// Where inits write how their workers ended, likewise.
-    pub(crate) verdicts: OwnedFd,
 }
 
 /// Makes the spawner over a launcher. Called inside the runtime.
@@ -126,21 +116,12 @@ pub(crate) fn attach_spawner(
     observer: &Arc<ObserverCache>,
     narrator: rbee_hive_narration::Narrator,
 ) -> anyhow::Result<Arc<WorkerSpawner>> {
-    let SpawnerStart { launcher, log_dir, ports, max_workers, sample_interval, inventory, gpus, records, verdicts } = start;
+    let SpawnerStart { launcher, log_dir, ports, max_workers, sample_interval, inventory, gpus, records } = start;
     let watch = DeviceWatch { observe: looking(Arc::clone(observer)), interval: gpus.watch_interval, patience: gpus.patience() };
-    let client =
-        LauncherClient::attach(launcher.channel, launcher.child, launcher.cgroup, launcher.found).context("attach the launcher")?;
+    let client = LauncherClient::attach(launcher.channel, launcher.child, launcher.cgroup).context("attach the launcher")?;
     let registry = Arc::new(WorkerRegistry::with_ports(ports));
-    let options = SpawnerOptions {
-        inventory,
-        narrator,
-        logs: log_dir,
-        max_workers,
-        sample_interval,
-        devices: Some(watch),
-        records: Some(records),
-        verdicts: Some(verdicts),
-    };
+    let options =
+        SpawnerOptions { inventory, narrator, logs: log_dir, max_workers, sample_interval, devices: Some(watch), records: Some(records) };
     Ok(WorkerSpawner::attach(registry, client, options))
 }
 
@@ -341,7 +322,6 @@ fn run_request(args: &RunArgs, pid: u32) -> anyhow::Result<WorkerRequest> {
         env: BTreeMap::new(),
         limits,
         port: None,
-        life: Default::default(),
     })
 }
 

@@ -4,7 +4,6 @@
 //! single-threaded process. Must never know what a command does.
 #![forbid(unsafe_code)]
 
-mod access;
 mod args;
 mod cli;
 mod config;
@@ -30,6 +29,6 @@ fn main() -> ExitCode {
         args::Command::Run(options) => launch::run_command(*options),
         args::Command::Launcher(options) => launch::launcher(*options),
         args::Command::NvmlHelper { question } => gpus::nvml_helper(&question),
-        args::Command::Client(command) => cli::run(*command),
+        args::Command::Client(command) => cli::run(command),
     }
 }

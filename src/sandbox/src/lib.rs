@@ -18,11 +18,9 @@ pub mod run;
 mod seccomp;
 mod step;
 mod streams;
-mod stuck;
 mod verdict;
 pub mod verify;
 
 pub use oom::{OomBound, OomScope, Victim};
 pub use step::CallError;
-pub use stuck::StuckProcess;
 pub use verdict::{SetupFailure, StoppedBy, Verdict};

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::StuckProcess;
 use crate::oom::{OomBound, OomScope};
 
 /// A failed step of making the sandbox.
@@ -120,11 +119,8 @@ pub enum Verdict {
     },
     /// Processes that don't die.
     Unkillable {
-        /// Their pids as the host sees them; in a message of an init, as that sees them.
+        /// Their pids as the host sees them.
         pids: Vec<i32>,
-        /// Who they are, and where in the kernel they wait: the first of them.
-        #[serde(default)]
-        processes: Vec<StuckProcess>,
     },
     /// Nobody saw how it ended.
     Lost {
@@ -176,7 +172,7 @@ impl Verdict {
             Self::StartTimeout { last_probe } => format!("it was not ready in time{}", probe(last_probe.as_deref())),
             Self::HealthFailed { last_probe } => format!("it stopped answering{}", probe(last_probe.as_deref())),
             Self::Stopped { by, forced, .. } => stopped_sentence(*by, *forced),
-            Self::Unkillable { pids, processes } => unkillable_sentence(pids, processes),
+            Self::Unkillable { pids } => format!("{} of its processes do not die: {pids:?}", pids.len()),
             Self::Lost { why } => format!("nobody saw how it ended: {why}"),
         }
     }
@@ -226,17 +222,6 @@ fn stopped_sentence(by: StoppedBy, forced: bool) -> String {
     };
     let how = if forced { ", killed at the end of its grace time" } else { "" };
     format!("it was stopped {who}{how}")
-}
-
-fn unkillable_sentence(pids: &[i32], processes: &[StuckProcess]) -> String {
-    const NAMED: usize = 3;
-    if processes.is_empty() {
-        return format!("{} of its processes do not die: {pids:?}", pids.len());
-    }
-    let named: Vec<String> = processes.iter().take(NAMED).map(StuckProcess::sentence).collect();
-    let all = pids.len().max(processes.len());
-    let more = if all > named.len() { format!(" and {} more", all - named.len()) } else { String::new() };
-    format!("{all} of its processes do not die: {}{more}", named.join("; "))
 }
 
 fn probe(last: Option<&str>) -> String {

@@ -14,7 +14,6 @@ pub mod loopback;
 pub mod memory_policy;
 pub mod mount;
 pub mod nvml;
-pub mod pidfd;
 pub mod scheduling;
 pub mod scm;
 pub mod seccomp;

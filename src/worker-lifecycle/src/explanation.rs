@@ -3,9 +3,9 @@
 use rbee_hive_policy::explain::Explained;
 use rbee_hive_policy::exposure::Exposure;
 use rbee_hive_policy::{LimitKey, LimitValue, NotInForce};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::{Incident, VerdictView, WorkerStory};
+use crate::Incident;
 
 /// A policy, setting by setting.
 ///
@@ -23,7 +23,7 @@ pub struct PolicyExplanation {
 }
 
 /// Who set a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitOrigin {
     /// The policy, or its defaults.
@@ -39,7 +39,7 @@ pub enum LimitOrigin {
 }
 
 /// A limit that a worker has.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LimitView {
     /// Its name.
     pub limit: LimitKey,
@@ -51,23 +51,10 @@ pub struct LimitView {
     pub from: Option<String>,
 }
 
-/// One life of a worker that is over: between two of them it was started again.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LifeView {
-    /// When its program was executed, RFC 3339; `None` where it never was.
-    pub started_at: Option<String>,
-    /// When it answered first; `None` where it never did.
-    pub ready_at: Option<String>,
-    /// When everything of it was gone.
-    pub ended_at: String,
-    /// How.
-    pub verdict: VerdictView,
-}
-
-/// A worker's start and its end, explained.
+/// A worker's start, explained.
 ///
 /// `source`, `settings` and `exposure` are `null` where the policy's file has changed since and what it said then was not kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explanation {
     /// The worker.
     pub worker_id: String,
@@ -83,17 +70,6 @@ pub struct Explanation {
     pub not_in_force: Vec<NotInForce>,
     /// What has happened to its devices, the oldest first; of many the last ones.
     pub incidents: Vec<Incident>,
-    /// Its lives that are over, the oldest first; of many the last ones.
-    pub lives: Vec<LifeView>,
     /// How open the worker is: the policy's score, with what is not in force counted as open.
     pub exposure: Option<Exposure>,
-    /// What has happened to it, and why it ended.
-    pub story: WorkerStory,
-}
-
-impl Explanation {
-    /// Whether both are of one worker, and not of two that had one name after each other.
-    pub(crate) fn is_of_the_same_life(&self, other: &Self) -> bool {
-        self.worker_id == other.worker_id && self.story.created_at == other.story.created_at
-    }
 }

@@ -1,7 +1,7 @@
 //! The channel to one worker's init, seen from the hive: numbered answers to requests, and a stream of events.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,38 +43,17 @@ impl InitLink {
     /// A new link, the init's end of it, and its events; the events end with the init.
     pub(crate) fn open() -> io::Result<(Arc<Self>, OwnedFd, mpsc::Receiver<Event>)> {
         let (channel, theirs) = Channel::pair().map_err(io::Error::other)?;
-        let (link, events) = Self::over(channel)?;
-        Ok((link, theirs, events))
-    }
-
-    /// A link over a channel that was made elsewhere.
-    pub(crate) fn attach(ours: OwnedFd) -> io::Result<(Arc<Self>, mpsc::Receiver<Event>)> {
-        Self::over(Channel::new(ours))
-    }
-
-    fn over(channel: Channel<ToInit, FromInit>) -> io::Result<(Arc<Self>, mpsc::Receiver<Event>)> {
         let link = Arc::new(Self { channel: AsyncChannel::over(channel)?, answers: Answers::default() });
         let (tell, events) = mpsc::channel(MAX_EVENTS);
         tokio::spawn(listen(Arc::clone(&link), tell));
-        Ok((link, events))
-    }
-
-    /// Has the init keep a duplicate of the worker's port: while there is no hive, connections wait in its backlog.
-    ///
-    /// Errors: as [`InitLink::send`].
-    pub(crate) async fn keep_port(&self, listener: BorrowedFd<'_>) -> io::Result<()> {
-        self.send_with(&ToInit::KeepPort, &[listener]).await
+        Ok((link, theirs, events))
     }
 
     /// Sends a message that has no answer.
     ///
     /// Errors: `BrokenPipe` where the init is gone, `TimedOut` where it does not read.
     pub(crate) async fn send(&self, message: &ToInit) -> io::Result<()> {
-        self.send_with(message, &[]).await
-    }
-
-    async fn send_with(&self, message: &ToInit, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        timeout(PATIENCE, self.channel.send(message, fds)).await?.map_err(|e| match e {
+        timeout(PATIENCE, self.channel.send(message, &[])).await?.map_err(|e| match e {
             ChannelError::Closed => io::ErrorKind::BrokenPipe.into(),
             other => io::Error::other(other),
         })

@@ -8,10 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use rbee_hive_policy::{WorkerId, WorkerRequest};
 use rbee_hive_sandbox::launcher::HiveChannel;
-use rbee_hive_sandbox::protocol::{CgroupFacts, ChannelError, FoundHow, FromLauncher, MAX_MESSAGE, ToLauncher};
+use rbee_hive_sandbox::protocol::{CgroupFacts, ChannelError, FromLauncher, MAX_MESSAGE, ToLauncher};
 use tokio::sync::{oneshot, watch};
 
-use crate::adoption::FoundWorker;
 use crate::channel::{Answers, AsyncChannel, Heard, lock};
 use crate::{ErrorKind, LifecycleError};
 
@@ -32,10 +31,8 @@ pub(crate) struct Released {
 struct Shared {
     channel: AsyncChannel<ToLauncher, FromLauncher>,
     answers: Answers<Answer>,
-    releases: Mutex<Releases>,
+    releases: Mutex<HashMap<WorkerId, oneshot::Sender<Released>>>,
     gone: watch::Sender<bool>,
-    /// What was there before, until somebody takes it over.
-    found: Mutex<Vec<(FoundWorker, Option<oneshot::Receiver<Released>>)>>,
 }
 
 /// The hive's side of the channel to its launcher. Cheap to clone.
@@ -47,9 +44,9 @@ pub struct LauncherClient {
 }
 
 impl LauncherClient {
-    /// Takes over a launcher that has said hello and what it has found. Called inside the runtime; `child` is reaped when it ends.
-    pub fn attach(channel: HiveChannel, child: Child, cgroup: CgroupFacts, found: Vec<FoundWorker>) -> io::Result<Self> {
-        let client = Self::over(channel, cgroup, found)?;
+    /// Takes over a launcher that has said hello. Called inside the runtime; `child` is reaped when it ends.
+    pub fn attach(channel: HiveChannel, child: Child, cgroup: CgroupFacts) -> io::Result<Self> {
+        let client = Self::over(channel, cgroup)?;
         tokio::task::spawn_blocking(move || {
             let mut child = child;
             let _ = child.wait();
@@ -58,16 +55,12 @@ impl LauncherClient {
     }
 
     /// Over a channel alone, for a launcher that is not this process's child.
-    pub fn over(channel: HiveChannel, cgroup: CgroupFacts, found: Vec<FoundWorker>) -> io::Result<Self> {
-        // Before anything is heard: a worker may end at any moment.
-        let mut releases = HashMap::new();
-        let found = found.into_iter().map(|found| expect_release(&mut releases, found)).collect();
+    pub fn over(channel: HiveChannel, cgroup: CgroupFacts) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             channel: AsyncChannel::over(channel)?,
             answers: Answers::default(),
-            releases: Mutex::new(releases),
+            releases: Mutex::default(),
             gone: watch::Sender::new(false),
-            found: Mutex::new(found),
         });
         tokio::spawn(listen(Arc::clone(&shared)));
         Ok(Self { shared, cgroup: Arc::new(cgroup) })
@@ -82,11 +75,6 @@ impl LauncherClient {
     pub async fn wait_gone(&self) {
         // The sender lives as long as `self`.
         let _ = self.shared.gone.subscribe().wait_for(|gone| *gone).await;
-    }
-
-    /// What was there before, once; of each that lives what tells of its release.
-    pub(crate) fn take_found(&self) -> Vec<(FoundWorker, Option<oneshot::Receiver<Released>>)> {
-        std::mem::take(&mut lock(&self.shared.found))
     }
 
     /// Asks for a worker; `init` is its end of the control channel. The receiver tells when everything is taken back.
@@ -134,21 +122,6 @@ impl LauncherClient {
     }
 }
 
-type Releases = HashMap<WorkerId, oneshot::Sender<Released>>;
-
-fn expect_release(releases: &mut Releases, mut found: FoundWorker) -> (FoundWorker, Option<oneshot::Receiver<Released>>) {
-    if found.how != FoundHow::Living {
-        return (found, None);
-    }
-    let (tell, released) = oneshot::channel();
-    match found.released.take() {
-        // Nobody can have stopped waiting yet.
-        Some(before) => drop(tell.send(before)),
-        None => drop(releases.insert(found.worker_id.clone(), tell)),
-    }
-    (found, Some(released))
-}
-
 async fn listen(shared: Arc<Shared>) {
     while let Some(heard) = shared.channel.hear().await {
         let (message, fds) = match heard {
@@ -175,7 +148,7 @@ async fn listen(shared: Arc<Shared>) {
                     let _ = tell.send(Released { code: *code, signal: *signal, left: left.clone() });
                 }
             }
-            FromLauncher::Hello { .. } | FromLauncher::Fatal { .. } | FromLauncher::Found { .. } | FromLauncher::FoundAll { .. } => {}
+            FromLauncher::Hello { .. } | FromLauncher::Fatal { .. } => {}
         }
     }
     tracing::info!("the launcher has ended");

@@ -8,9 +8,7 @@
 //! Must never know: JSON-RPC, HTTP routes, system calls.
 #![forbid(unsafe_code)]
 
-mod adoption;
 mod channel;
-mod death;
 mod device_watch;
 mod error;
 mod events;
@@ -25,24 +23,20 @@ mod params;
 mod processes;
 mod reach;
 mod readiness;
-mod records;
 mod registry;
 mod sampling;
 mod spawner;
 mod state;
-mod supervision;
 mod task;
 #[cfg(test)]
 mod tests;
 mod verifier;
 mod view;
 
-pub use adoption::{FoundError, FoundWorker, hear_found};
-pub use death::{Evidence, WorkerStory};
 pub use device_watch::{DeviceWatch, Observe, Patience};
 pub use error::{ErrorKind, LifecycleError};
-pub use events::{About, EventHub, EventKind, Feed, Filter, HiveEvent, Moment};
-pub use explanation::{Explanation, LifeView, LimitOrigin, LimitView, PolicyExplanation};
+pub use events::{About, EventHub, EventKind, Feed, Filter, HiveEvent};
+pub use explanation::{Explanation, LimitOrigin, LimitView, PolicyExplanation};
 pub use launcher::LauncherClient;
 pub use leases::{ExternalLease, LeaseLife};
 pub use params::{ClientGone, SpawnParams, WaitFor};

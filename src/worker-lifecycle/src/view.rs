@@ -91,9 +91,6 @@ pub struct WorkerView {
     pub resources: Resources,
     pub unmeasured: Vec<Unmeasured>,
     pub verdict: Option<VerdictView>,
-    /// What it says of itself by sd_notify. It is no change of the worker: `generation` does not count it.
-    #[serde(default)]
-    pub status_text: Option<String>,
 }
 
 /// GPU memory of a worker that has a GPU.
@@ -191,12 +188,7 @@ pub struct LogPage {
 
 /// The time now, RFC 3339 in UTC with milliseconds.
 pub(crate) fn now() -> String {
-    rfc3339(jiff::Timestamp::now())
-}
-
-/// A moment, RFC 3339 in UTC with milliseconds.
-pub(crate) fn rfc3339(at: jiff::Timestamp) -> String {
-    format!("{at:.3}")
+    format!("{:.3}", jiff::Timestamp::now())
 }
 
 #[cfg(test)]

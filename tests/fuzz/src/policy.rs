@@ -44,6 +44,5 @@ fn request() -> WorkerRequest {
         env: BTreeMap::new(),
         limits: BTreeMap::new(),
         port: Some(9100),
-        life: Default::default(),
     }
 }

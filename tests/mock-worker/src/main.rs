@@ -9,7 +9,6 @@ mod http;
 mod json;
 mod load;
 mod mps;
-mod notify;
 mod options;
 mod readiness;
 mod routes;

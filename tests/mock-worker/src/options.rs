@@ -64,15 +64,6 @@ pub(crate) struct Options {
     /// Threads that burn CPU for ever.
     #[arg(long, default_value_t = 0)]
     pub(crate) spin_threads: u32,
-    /// Says this by sd_notify at the start, before anything else; more than once: one datagram each.
-    #[arg(long)]
-    pub(crate) notify: Vec<String>,
-    /// Says `READY=1` by sd_notify once it is ready.
-    #[arg(long)]
-    pub(crate) notify_ready: bool,
-    /// Says `WATCHDOG=1` by sd_notify every so many milliseconds.
-    #[arg(long)]
-    pub(crate) ping_ms: Option<u64>,
     /// Which part of a process tree this process plays; set by the mock for its own children.
     #[arg(long, value_enum, hide = true, default_value_t = Role::Worker)]
     pub(crate) role: Role,

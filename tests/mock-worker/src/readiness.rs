@@ -2,18 +2,9 @@
 //!
 //! Owns: the moment of readiness. Must never know: HTTP.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::options::Options;
-
-/// Whether it has been told to answer no more.
-static SICK: AtomicBool = AtomicBool::new(false);
-
-/// From now on it is not ready, whatever the flags say.
-pub(crate) fn fall_sick() {
-    SICK.store(true, Ordering::SeqCst);
-}
 
 /// Readiness as the flags ask for it.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +27,7 @@ impl Readiness {
     /// Whether the mock would answer a prompt now.
     pub(crate) fn is_ready(self) -> bool {
         match self {
-            Self::At(moment) => Instant::now() >= moment && !SICK.load(Ordering::SeqCst),
+            Self::At(moment) => Instant::now() >= moment,
             Self::Never => false,
         }
     }

@@ -1,7 +1,6 @@
 //! Where a hive is.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -9,8 +8,6 @@ use hyper::Uri;
 
 /// Port of an `http://` URL that names none.
 const HTTP_PORT: u16 = 80;
-/// Port of an `https://` URL that names none.
-const HTTPS_PORT: u16 = 443;
 
 /// A Unix socket or a TCP port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,36 +21,23 @@ pub enum Endpoint {
         /// Port.
         port: u16,
     },
-    /// The same with TLS.
-    Tls {
-        /// Host, which the hive's certificate must name.
-        host: String,
-        /// Port.
-        port: u16,
-    },
 }
 
 /// A text that is no endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is no address of a hive: use unix:///run/rbee-hive/hive.sock, http://127.0.0.1:8600 or https://HOST:8600")]
+#[error("{given:?} is no address of a hive: use unix:///run/rbee-hive/hive.sock or http://127.0.0.1:8600")]
 pub struct InvalidEndpoint {
     /// What was given, cut to 80 characters.
     pub given: String,
 }
 
 impl Endpoint {
-    /// Whether what is said there can be read on the way.
-    pub(super) fn is_clear(&self) -> bool {
-        let Self::Tcp { host, .. } = self else { return false };
-        host != "localhost" && !host.parse().is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback())
-    }
-
     /// Value of the `Host` header, which a hive checks on TCP.
     pub(super) fn host_header(&self) -> String {
         match self {
             Self::Unix(_) => "localhost".into(),
-            Self::Tcp { host, port } | Self::Tls { host, port } if host.contains(':') => format!("[{host}]:{port}"),
-            Self::Tcp { host, port } | Self::Tls { host, port } => format!("{host}:{port}"),
+            Self::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
+            Self::Tcp { host, port } => format!("{host}:{port}"),
         }
     }
 }
@@ -68,18 +52,13 @@ impl FromStr for Endpoint {
             return absolute.then(|| Self::Unix(path.into())).ok_or_else(invalid);
         }
         let uri: Uri = text.parse().map_err(|_| invalid())?;
-        let secure = uri.scheme_str() == Some("https");
-        let plain = (secure || uri.scheme_str() == Some("http")) && matches!(uri.path(), "" | "/") && uri.query().is_none();
+        let plain = uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/") && uri.query().is_none();
         let authority = uri.authority().filter(|a| plain && !a.as_str().contains('@')).ok_or_else(invalid)?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         // A port beyond 65535, or an empty one, is none to `Uri` but still there in the text.
         let named = authority.as_str().len() > authority.host().len();
-        let port = authority.port_u16().or((!named).then_some(if secure { HTTPS_PORT } else { HTTP_PORT })).ok_or_else(invalid)?;
-        match host.to_owned() {
-            host if host.is_empty() => Err(invalid()),
-            host if secure => Ok(Self::Tls { host, port }),
-            host => Ok(Self::Tcp { host, port }),
-        }
+        let port = authority.port_u16().or((!named).then_some(HTTP_PORT)).ok_or_else(invalid)?;
+        if host.is_empty() { Err(invalid()) } else { Ok(Self::Tcp { host: host.to_owned(), port }) }
     }
 }
 
@@ -88,7 +67,6 @@ impl fmt::Display for Endpoint {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
             Self::Tcp { .. } => write!(f, "http://{}", self.host_header()),
-            Self::Tls { .. } => write!(f, "https://{}", self.host_header()),
         }
     }
 }
@@ -108,8 +86,6 @@ mod tests {
         assert_eq!("http://localhost:8600/".parse(), Ok(tcp("localhost", 8600)));
         assert_eq!("http://[::1]:8600".parse(), Ok(tcp("::1", 8600)));
         assert_eq!("http://localhost".parse(), Ok(tcp("localhost", 80)));
-        assert_eq!("https://hive.example:1".parse(), Ok(Endpoint::Tls { host: "hive.example".into(), port: 1 }));
-        assert_eq!("https://[::1]".parse(), Ok(Endpoint::Tls { host: "::1".into(), port: 443 }));
     }
 
     #[test]
@@ -118,8 +94,7 @@ mod tests {
             "",
             "/run/h.sock",
             "unix://h.sock",
-            "ftp://a:1",
-            "https://a:1/x",
+            "https://a:1",
             "http://a:1/rpc",
             "http://u@a:1",
             "http://:1",
@@ -133,24 +108,8 @@ mod tests {
     }
 
     #[test]
-    fn clear_text_beyond_loopback_can_be_read_on_the_way() {
-        for (url, clear) in [
-            ("http://10.0.0.1:1", true),
-            ("http://hive.example:1", true),
-            ("http://localhost.example:1", true),
-            ("http://localhost:1", false),
-            ("http://127.0.0.2:1", false),
-            ("http://[::1]:1", false),
-            ("https://hive.example:1", false),
-            ("unix:///s", false),
-        ] {
-            assert_eq!(url.parse::<Endpoint>().unwrap().is_clear(), clear, "{url}");
-        }
-    }
-
-    #[test]
     fn texts_come_back_as_they_were() {
-        for text in ["unix:///run/h.sock", "http://127.0.0.1:8600", "http://[::1]:1", "https://a:1"] {
+        for text in ["unix:///run/h.sock", "http://127.0.0.1:8600", "http://[::1]:1"] {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
         }
     }

@@ -15,26 +15,6 @@ pub enum ClientError {
         /// What `connect(2)` said.
         source: std::io::Error,
     },
-    /// There is something, and no TLS with it: it is not whom it says, or it does not believe the client.
-    #[error("speak TLS with the hive at {endpoint}")]
-    Tls {
-        /// Where.
-        endpoint: String,
-        /// What is wrong.
-        source: std::io::Error,
-    },
-    /// An `https` address, and no CA to know the hive by.
-    #[error("know the hive at {endpoint}: no CA is given")]
-    NoCa {
-        /// Where.
-        endpoint: String,
-    },
-    /// A token, and a way on which others could read it.
-    #[error("present a token to {endpoint}: it would go there in clear")]
-    Clear {
-        /// Where.
-        endpoint: String,
-    },
     /// The hive refused, or what it tried has failed.
     #[error(transparent)]
     Rpc(Box<RpcError>),

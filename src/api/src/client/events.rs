@@ -34,10 +34,9 @@ impl Client {
     /// [`ClientError::Rpc`] for what the hive refuses; the other variants where there was no answer.
     pub async fn events(&self, query: &EventQuery, end: EventEnd) -> Result<EventStream, ClientError> {
         let mut connection = JoinSet::new();
-        let (sender, response) = match transport::connect(self).await? {
+        let (sender, response) = match transport::connect(self.endpoint(), self.connect).await? {
             Stream::Unix(stream) => self.ask_for_events(TokioIo::new(stream), (query, end), &mut connection).await?,
             Stream::Tcp(stream) => self.ask_for_events(TokioIo::new(stream), (query, end), &mut connection).await?,
-            Stream::Tls(stream) => self.ask_for_events(TokioIo::new(stream), (query, end), &mut connection).await?,
         };
         if response.status().is_success() {
             let endpoint = self.endpoint().to_string();
@@ -68,8 +67,8 @@ impl Client {
     where
         S: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
     {
-        let request = self
-            .addressed(Request::get(path(query, end)))
+        let request = Request::get(path(query, end))
+            .header(header::HOST, self.endpoint().host_header())
             .header(header::ACCEPT, "text/event-stream")
             .body(Empty::new())
             .map_err(|e| self.protocol("make the request".into()).because(e))?;

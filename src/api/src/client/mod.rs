@@ -1,4 +1,4 @@
-//! The client: one HTTP/1.1 request a call, over a Unix socket, TCP or TLS.
+//! The client: one HTTP/1.1 request a call, over a Unix socket or TCP.
 //!
 //! Owns endpoints, deadlines and the bound on answers. Must never know what the methods mean.
 
@@ -6,7 +6,6 @@ mod endpoint;
 mod error;
 mod events;
 mod methods;
-mod secure;
 mod transport;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +17,6 @@ use serde_json::{Value, json};
 pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use error::ClientError;
 pub use events::EventStream;
-pub use secure::{ClientTls, SecureError, Token};
 pub use transport::MAX_ANSWER_BYTES;
 
 use super::RpcError;
@@ -52,30 +50,18 @@ impl Deadline {
 pub struct Client {
     endpoint: Endpoint,
     connect: Duration,
-    token: Option<Token>,
-    tls: Option<ClientTls>,
     next_id: AtomicU64,
 }
 
 impl Client {
     /// A client of the hive at `endpoint`. Connects only when called.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, connect: CONNECT, token: None, tls: None, next_id: AtomicU64::new(1) }
+        Self { endpoint, connect: CONNECT, next_id: AtomicU64::new(1) }
     }
 
     /// The same with another bound on making a connection (5 s by default).
     pub fn connect_within(self, connect: Duration) -> Self {
         Self { connect, ..self }
-    }
-
-    /// The same, presenting a bearer token.
-    pub fn with_token(self, token: Token) -> Self {
-        Self { token: Some(token), ..self }
-    }
-
-    /// The same with what TLS needs; `https` addresses can't be called without.
-    pub fn with_tls(self, tls: ClientTls) -> Self {
-        Self { tls: Some(tls), ..self }
     }
 
     /// Where the hive is.
@@ -88,7 +74,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::NoHive`], or [`ClientError::Timeout`] where the connection is not made in time.
     pub async fn probe(&self) -> Result<(), ClientError> {
-        transport::connect(self).await.map(drop)
+        transport::connect(&self.endpoint, self.connect).await.map(drop)
     }
 
     /// Calls `method` under its usual deadline. `params` is an object, an array, or null for none.
@@ -126,8 +112,8 @@ impl Client {
         if !params.is_null() {
             request["params"] = params;
         }
-        let stream = transport::connect(self).await?;
-        let answer = transport::post(self, stream, request.to_string()).await?;
+        let stream = transport::connect(&self.endpoint, self.connect).await?;
+        let answer = transport::post(&self.endpoint, stream, request.to_string()).await?;
         // By way of `Value`, which takes the last of two members of one name where a struct would refuse both.
         let parsed: Result<Value, _> = serde_json::from_slice(&answer.body);
         let mut body = match parsed {
@@ -146,15 +132,6 @@ impl Client {
             return Err(self.protocol(format!("the answer is to another request than {id}")));
         }
         body.remove("result").ok_or_else(|| self.protocol("the answer has neither result nor error".into()))
-    }
-
-    /// What every request has.
-    fn addressed(&self, request: hyper::http::request::Builder) -> hyper::http::request::Builder {
-        let request = request.header(hyper::header::HOST, self.endpoint.host_header());
-        match &self.token {
-            Some(token) => request.header(hyper::header::AUTHORIZATION, token.header()),
-            None => request,
-        }
     }
 
     /// Reads JSON-RPC's error objects and the plain `{"kind", "message"}` that the guards in front of it give.

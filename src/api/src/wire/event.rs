@@ -6,7 +6,7 @@ use serde_json::Value;
 /// One event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// Its number, from 1, without gaps as long as a hive runs, and never given again by later hives of the same state directory.
+    /// Its number, from 1, without gaps as long as a hive runs.
     pub seq: u64,
     /// RFC 3339 in UTC.
     pub time: String,
@@ -16,7 +16,7 @@ pub struct Event {
     /// The worker's generation when it happened.
     #[serde(default)]
     pub generation: Option<u64>,
-    /// `state`, `verdict`, `stop`, `signal`, `deleted`, `limits`, `pressure`, `drift`, `device`, `lease`, `idle`, `cut` (events are missing here), or a later version's.
+    /// `state`, `verdict`, `limits`, `pressure`, `drift`, `device`, `lease`, `idle`, `cut` (events are missing here), or a later version's.
     pub kind: String,
     /// The job that the worker was started by.
     #[serde(default, skip_serializing_if = "Option::is_none")]

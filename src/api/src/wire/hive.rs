@@ -24,47 +24,6 @@ pub struct HiveInfo {
     pub workers: u64,
     /// Whether new workers are refused.
     pub draining: bool,
-    /// The files behind its access.
-    #[serde(default)]
-    pub access: HiveAccess,
-    /// Whether its launcher has ended: workers are served and can be stopped, none is started.
-    #[serde(default)]
-    pub launcher_gone: bool,
-    /// What is wrong with the hive itself, one sentence each.
-    #[serde(default)]
-    pub notes: Vec<String>,
-}
-
-/// How callers are known besides their uid; `None` where there is no such way.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct HiveAccess {
-    /// Bearer tokens.
-    pub tokens: Option<HiveTokens>,
-    /// TLS on the TCP port.
-    pub tls: Option<HiveTls>,
-}
-
-/// The tokens in force.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct HiveTokens {
-    /// How many let in.
-    pub valid: u64,
-    /// How many no longer do.
-    pub expired: u64,
-    /// Why the file as it is now is not used.
-    pub problem: Option<String>,
-}
-
-/// The certificate in force.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct HiveTls {
-    /// Its DNS names.
-    pub names: Vec<String>,
-    /// Why the files as they are now are not used.
-    pub problem: Option<String>,
 }
 
 /// The hive's cgroup tree.

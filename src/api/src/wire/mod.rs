@@ -9,22 +9,20 @@ mod logs;
 mod policy;
 mod resources;
 mod spawn;
-mod story;
 mod verdict;
 mod worker;
 
 pub use device::{Device, DeviceMount, DeviceMps, DevicePart, DeviceProcess, Topology};
 pub use error::{ErrorData, RpcError};
 pub use event::{Event, EventEnd, EventQuery};
-pub use hive::{HiveAccess, HiveCgroup, HiveInfo, HiveTls, HiveTokens, HostFeature, PolicyInfo, PolicyText};
+pub use hive::{HiveCgroup, HiveInfo, HostFeature, PolicyInfo, PolicyText};
 pub use lease::{Lease, LeaseParams};
 pub use logs::{LogLine, LogPage};
 pub use policy::{
     ExplainedLimit, Exposure, ExposurePoint, Incident, JudgedAs, JudgedSetting, PolicyCheck, PolicyExplanation, PolicyFinding,
-    PolicyJudgement, PolicyScore, PolicySetting, WorkerExplanation, WorkerLife,
+    PolicyJudgement, PolicyScore, PolicySetting, WorkerExplanation,
 };
 pub use resources::{MemoryEvents, MemoryKinds, PageFaults, Pressure, Resources, Stall, Stalls, Throttled, Unmeasured, WorkerHistory};
 pub use spawn::{BelowUse, SpawnParams, SpawnWait, WaitFor};
-pub use story::{Evidence, Moment, WorkerStory};
-pub use verdict::{KnownVerdict, StuckProcess, Verdict, VerdictKind};
+pub use verdict::{KnownVerdict, Verdict, VerdictKind};
 pub use worker::{Cgroup, GpuMemory, LimitValue, NotInForce, Process, Verified, Worker};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{LimitValue, NotInForce, Verdict, WorkerStory};
+use super::{LimitValue, NotInForce};
 
 /// One setting of a policy, and where it is from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,30 +181,9 @@ pub struct WorkerExplanation {
     /// What has happened to its devices, the oldest first.
     #[serde(default)]
     pub incidents: Vec<Incident>,
-    /// Its lives that are over, the oldest first: between two of them it was started again.
-    #[serde(default)]
-    pub lives: Vec<WorkerLife>,
     /// The worker's score.
     #[serde(default)]
     pub exposure: Option<Exposure>,
-    /// What has happened to it, and why it ended; hives of before tell none.
-    #[serde(default)]
-    pub story: Option<WorkerStory>,
-}
-
-/// One life of a worker that is over. Times are RFC 3339.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct WorkerLife {
-    /// When its program was executed; `None` where it never was.
-    #[serde(default)]
-    pub started_at: Option<String>,
-    /// When it answered first; `None` where it never did.
-    #[serde(default)]
-    pub ready_at: Option<String>,
-    /// When everything of it was gone.
-    pub ended_at: String,
-    /// How.
-    pub verdict: Verdict,
 }
 
 /// Something that happened to a worker's devices.

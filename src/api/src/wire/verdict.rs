@@ -128,32 +128,12 @@ pub enum KnownVerdict {
     Unkillable {
         /// Their pids as the host sees them.
         pids: Vec<i32>,
-        /// Who they are, and where in the kernel they wait: the first of them.
-        #[serde(default)]
-        processes: Vec<StuckProcess>,
     },
     /// Nobody saw how it ended.
     Lost {
         /// Why not.
         why: String,
     },
-}
-
-/// A process that does not die; what could not be read is `None`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StuckProcess {
-    /// As the host sees it.
-    #[serde(default)]
-    pub pid: Option<i32>,
-    /// `comm`.
-    #[serde(default)]
-    pub name: Option<String>,
-    /// The kernel's function in which it waits.
-    #[serde(default)]
-    pub wchan: Option<String>,
-    /// The system call that it is in.
-    #[serde(default)]
-    pub syscall: Option<String>,
 }
 
 impl VerdictKind {

@@ -76,12 +76,9 @@ pub struct Worker {
     /// Which of its figures were not measured, and why.
     #[serde(default)]
     pub unmeasured: Vec<Unmeasured>,
-    /// How it ended; `None` while it lives. Of one that is `restarting`: how its last life did.
+    /// How it ended; `None` while it lives.
     #[serde(default)]
     pub verdict: Option<Verdict>,
-    /// What it says of itself by sd_notify.
-    #[serde(default)]
-    pub status_text: Option<String>,
 }
 
 /// GPU memory of a worker.

@@ -65,20 +65,6 @@ impl LeaseTable {
         Ok(self.put(id.to_owned(), &Holder::External(name.to_owned()), (gpus, share)))
     }
 
-    /// Puts a lease back that a worker holds which has outlived its hive. It fits: it was there beside the others before. `devices` names
-    /// CPUs where it is on no GPU. Without an id of before it gets one.
-    pub fn restore_worker(&mut self, (id, worker): (Option<&str>, &str), (gpus, share): (&[u32], Share), devices: &[String]) -> Lease {
-        let id = id.map_or_else(|| self.next_id(), str::to_owned);
-        self.continue_after(number(&id));
-        let lease = self.put(id.clone(), &Holder::Worker(worker.to_owned()), (gpus, share));
-        if !gpus.is_empty() {
-            return lease;
-        }
-        let lease = Lease { devices: devices.to_vec(), ..lease };
-        self.leases.insert(id, lease.clone());
-        lease
-    }
-
     /// Puts a lease back whose holder has gone: its GPUs wait for their memory. It fits: it was there beside the others before.
     pub fn restore_ended(&mut self, ended: &Ended) -> Releasing {
         self.continue_after(number(&ended.id));
@@ -128,21 +114,6 @@ mod tests {
         assert!(table.leases().is_empty(), "nobody holds the external one any more");
         let anew = LeaseRequest { holder: Holder::Worker("w".into()), spec: DeviceSpec::Auto, terms: Terms::unbounded() };
         assert_eq!(table.acquire(&host, &anew).unwrap().id, "lease:10");
-    }
-
-    #[test]
-    fn who_has_outlived_its_hive_has_what_it_had_under_its_number_until_it_ends() {
-        let text = "[[gpu]]\nindex = 0\nvendor = \"nvidia\"\n[[gpu]]\nindex = 1\nvendor = \"nvidia\"\n";
-        let (host, mut table) = (Inventory::from_simulation(text, "d.toml").unwrap(), LeaseTable::default());
-        table.restore_worker((Some("lease:7"), "w"), (&[0], Share::Exclusive), &[]);
-        let cpus = table.restore_worker((None, "c"), (&[], Share::Exclusive), &["CPU-0".into()]);
-        assert_eq!((cpus.id.as_str(), cpus.devices.as_slice()), ("lease:8", ["CPU-0".to_owned()].as_slice()));
-        assert_eq!((table.state(&host.gpus[0]).0, table.holder(0).as_deref()), (GpuState::Leased, Some("w")));
-        let anew =
-            |device| LeaseRequest { holder: Holder::Worker("v".into()), spec: DeviceSpec::Gpus(vec![device]), terms: Terms::unbounded() };
-        assert!(table.acquire(&host, &anew(0)).is_err());
-        assert_eq!(table.acquire(&host, &anew(1)).unwrap().id, "lease:9");
-        assert_eq!(table.begin_release("w").unwrap().gpus, [0]);
     }
 
     #[test]

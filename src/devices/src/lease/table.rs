@@ -219,7 +219,7 @@ impl LeaseTable {
         lease
     }
 
-    pub(super) fn next_id(&mut self) -> String {
+    fn next_id(&mut self) -> String {
         self.given += 1;
         format!("lease:{}", self.given)
     }

@@ -14,9 +14,8 @@ pub use wish::{DeviceWish, GpuName, WhenBusy};
 /// Highest index that is believed.
 pub(crate) const MAX_INDEX: u32 = 4095;
 
-/// What a client wishes to run on. As a hive writes it down it is no spelling that a client may use.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// What a client wishes to run on.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceSpec {
     /// One free GPU, or the CPU where the host has none or the policy leases none; also when `device` is absent.
     Auto,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::DeviceSpec;
@@ -19,8 +19,7 @@ const MAX_NAME: usize = 128;
 const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A GPU by one of its names.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GpuName {
     /// `GPU-<index>`.
     Index(u32),
@@ -29,8 +28,7 @@ pub enum GpuName {
 }
 
 /// What becomes of a request whose devices are taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenBusy {
     /// It is refused.
     #[default]
@@ -43,7 +41,7 @@ pub enum WhenBusy {
 }
 
 /// Constraints on GPUs. What is absent constrains nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceWish {
     /// These, in this order; any where empty.
     pub gpus: Vec<GpuName>,

@@ -1,9 +1,9 @@
 //! Starting, stopping and restarting.
 
 use super::Findings;
-use crate::file::signal_name;
+use crate::IdleAction;
+use crate::file::{RestartWhen, signal_name};
 use crate::plan::{NetworkMode, Readiness};
-use crate::{IdleAction, LivenessProbe, OnUnhealthy, RestartWhen};
 
 pub(super) fn look(findings: &mut Findings<'_>) {
     let policy = findings.policy();
@@ -14,8 +14,9 @@ pub(super) fn look(findings: &mut Findings<'_>) {
             "nothing is left to wait for after SIGKILL; say stop_grace = \"0\", or a signal that a worker can obey",
         );
     }
-    restart(findings);
-    liveness(findings);
+    if policy.restart.when == RestartWhen::Never && findings.is_written("restart.max_restarts") {
+        findings.warning("restart.max_restarts", "it is never restarted; say when = \"on-failure\", or remove it");
+    }
     idle(findings);
     let readiness = &policy.readiness;
     let both = findings.is_written("readiness.stall_timeout") && findings.is_written("readiness.start_timeout");
@@ -31,32 +32,6 @@ pub(super) fn look(findings: &mut Findings<'_>) {
     }
     if !policy.worker.command.iter().any(|part| part.contains("{model}")) && findings.is_written("worker.command") {
         findings.note("worker.command", "names no {model}: a request's model is not handed to the worker");
-    }
-}
-
-fn restart(findings: &mut Findings<'_>) {
-    if findings.policy().restart.when == RestartWhen::Never {
-        for key in ["restart.max_restarts", "restart.stable", "restart.backoff"] {
-            if findings.is_written(key) {
-                findings.warning(key, "it is never restarted; say when = \"on-failure\", or remove it");
-            }
-        }
-    }
-}
-
-fn liveness(findings: &mut Findings<'_>) {
-    let Some(plan) = findings.policy().liveness.clone() else { return };
-    if plan.probe != LivenessProbe::Watchdog && plan.timeout_ms > plan.interval_ms {
-        findings.note("liveness.timeout", "an answer may take longer than the interval: the next probe waits for it");
-    }
-    if plan.then == OnUnhealthy::Nothing && findings.is_written("liveness.unhealthy_timeout") {
-        findings.warning("liveness.unhealthy_timeout", "nothing follows from it; say then = \"restart\" or \"stop\", or remove it");
-    }
-    if plan.then == OnUnhealthy::Restart && plan.unhealthy_timeout_ms >= findings.policy().restart.stable_ms {
-        findings.note(
-            "liveness.unhealthy_timeout",
-            "it is longer than restart.stable: a worker that hangs counts as stable before it is ended",
-        );
     }
 }
 

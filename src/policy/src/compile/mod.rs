@@ -18,10 +18,7 @@ pub(crate) use template::{check_template, takes_no_part};
 pub use update::update;
 
 use crate::file::{MaySet, Policy};
-use crate::{
-    Bind, BindSource, Command, Credentials, HostFacts, LivenessPlan, MpsPlan, NotInForce, Readiness, RestartPlan, SandboxPlan, TmpNodes,
-    WorkerRequest,
-};
+use crate::{Bind, BindSource, Command, Credentials, HostFacts, MpsPlan, NotInForce, Readiness, SandboxPlan, TmpNodes, WorkerRequest};
 
 /// Format of the plan record.
 pub const PLAN_VERSION: u32 = 1;
@@ -73,6 +70,7 @@ impl Violation {
 pub fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> Result<SandboxPlan, Violation> {
     check_may_set(policy, request)?;
     let (mut limits, mut not_in_force) = limits::compile(policy, request, facts)?;
+    not_in_force.extend(layers_to_come(policy));
     let landlock = landlock::compile(policy, facts, &mut not_in_force)?;
     if facts.rootless {
         not_in_force.extend(shared_uid(policy));
@@ -85,8 +83,10 @@ pub fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> R
     env.extend(mps::env(policy, request, mps.as_ref(), gpu_memory.as_ref().map(|memory| memory.limit_bytes)));
     let (executable, argv, readiness, port) = command(policy, request, facts)?;
     check_size(&argv, &env)?;
-    let socket = socket(policy, mps.as_ref());
-    let (restart, liveness) = supervision(policy, request);
+    let socket = match mps {
+        Some(MpsPlan::Server) => Some(PathBuf::from(mps::CONTROL)),
+        _ => template::uses(policy, "{socket}").then(|| PathBuf::from(SOCKET)),
+    };
     let home = env.get("HOME").map_or_else(|| PathBuf::from(env::HOME), PathBuf::from);
     Ok(SandboxPlan {
         version: PLAN_VERSION,
@@ -134,31 +134,23 @@ pub fn compile(policy: &Policy, request: &WorkerRequest, facts: &HostFacts) -> R
         on_oom: policy.worker.on_oom,
         pressure: policy.pressure,
         idle: policy.idle,
-        restart,
-        liveness,
         not_in_force,
         watch: None,
     })
 }
 
-/// The Unix socket inside by which it is reached.
-fn socket(policy: &Policy, mps: Option<&MpsPlan>) -> Option<PathBuf> {
-    match mps {
-        Some(MpsPlan::Server) => Some(PathBuf::from(mps::CONTROL)),
-        _ => template::uses(policy, "{socket}").then(|| PathBuf::from(SOCKET)),
-    }
-}
-
-/// A command in the foreground is its caller's to start again, a daemon its group's.
-fn supervision(policy: &Policy, request: &WorkerRequest) -> (RestartPlan, Option<LivenessPlan>) {
-    match request.command {
-        Command::Worker { .. } => (policy.restart, policy.liveness.clone()),
-        Command::Run { .. } | Command::Mps { .. } => (RestartPlan::default(), None),
-    }
-}
-
 fn grants(policy: &Policy, capability: &str) -> bool {
     policy.credentials.capabilities.iter().any(|c| c.name == capability)
+}
+
+/// What policies name and this version does not enforce is said, never left out.
+fn layers_to_come(policy: &Policy) -> Vec<NotInForce> {
+    let note = |setting: &str, why: &str| NotInForce { setting: setting.into(), why: why.into() };
+    let mut notes = Vec::new();
+    if policy.restart.when != crate::RestartWhen::Never {
+        notes.push(note("restart", "this version does not restart workers yet"));
+    }
+    notes
 }
 
 /// What an ordinary user's workers go without.

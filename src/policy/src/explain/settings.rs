@@ -8,11 +8,11 @@ use super::devices::of_devices;
 use super::show;
 use crate::file::{
     CredentialsSection, EnvironmentSection, FilesystemSection, GrantedCapability, LandlockMode, LandlockSection, ListedPath, MaySet,
-    Policy, ProcessSection, ReadinessSection, RequestSection, SeccompSection, WorkerSection, signal_name,
+    Policy, ProcessSection, ReadinessSection, RequestSection, RestartSection, RestartWhen, SeccompSection, WorkerSection, signal_name,
 };
 use crate::oom::PressurePlan;
 use crate::plan::{NetworkMode, OnDrift, OnHiveExit, Readiness, StopPlan, VerifyPlan};
-use crate::{IdlePlan, Limits, LivenessPlan, LivenessProbe, RestartPlan, SeccompProfile};
+use crate::{IdlePlan, Limits, SeccompProfile};
 
 /// One setting as it is resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +55,6 @@ pub fn settings(policy: &Policy) -> Vec<Setting> {
         seccomp,
         landlock,
         restart,
-        liveness,
         request,
         process,
         verify,
@@ -74,8 +73,7 @@ pub fn settings(policy: &Policy) -> Vec<Setting> {
         of_credentials(credentials),
         of_seccomp(seccomp),
         of_landlock(landlock),
-        of_restart(*restart),
-        of_liveness(liveness.as_ref()),
+        of_restart(restart),
         of_request(request),
         of_process(process),
         of_verify(*verify),
@@ -216,34 +214,13 @@ fn of_landlock(LandlockSection { enforce, reason }: &LandlockSection) -> Vec<Set
     rows
 }
 
-fn of_restart(RestartPlan { when, max_restarts, stable_ms, backoff_ms }: RestartPlan) -> Vec<Setting> {
-    vec![
-        Setting::new("restart.when", word(&when)),
-        Setting::new("restart.max_restarts", max_restarts.to_string()),
-        Setting::new("restart.stable", show::time(stable_ms)),
-        Setting::new("restart.backoff", show::time(backoff_ms)),
-    ]
-}
-
-fn of_liveness(plan: Option<&LivenessPlan>) -> Vec<Setting> {
-    let Some(plan) = plan else { return vec![Setting::new("liveness", "none")] };
-    let LivenessPlan { probe, interval_ms, timeout_ms, failures, successes, unhealthy_timeout_ms, then } = plan;
-    let mut rows = vec![match probe {
-        LivenessProbe::Http { path } => Setting::new("liveness.http", path),
-        LivenessProbe::Tcp => Setting::new("liveness.tcp", "true"),
-        LivenessProbe::Watchdog => Setting::new("liveness.watchdog", "true"),
-    }];
-    rows.push(Setting::new("liveness.interval", show::time(*interval_ms)));
-    if *probe != LivenessProbe::Watchdog {
-        rows.push(Setting::new("liveness.timeout", show::time(*timeout_ms)));
-    }
-    rows.extend([
-        Setting::new("liveness.failures", failures.to_string()),
-        Setting::new("liveness.successes", successes.to_string()),
-        Setting::new("liveness.unhealthy_timeout", show::time(*unhealthy_timeout_ms)),
-        Setting::new("liveness.then", word(then)),
-    ]);
-    rows
+fn of_restart(RestartSection { when, max_restarts }: &RestartSection) -> Vec<Setting> {
+    let when = match when {
+        RestartWhen::Never => "never",
+        RestartWhen::OnFailure => "on-failure",
+        RestartWhen::Always => "always",
+    };
+    vec![Setting::new("restart.when", when), Setting::new("restart.max_restarts", max_restarts.to_string())]
 }
 
 fn of_request(RequestSection { may_set, max }: &RequestSection) -> Vec<Setting> {

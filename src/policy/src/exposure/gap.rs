@@ -23,10 +23,15 @@ pub struct Gap {
 }
 
 /// Limits by their plain names, and what has another name than its key in the policy.
-const KEYS: [(&str, &str); 3] = [("devices", "devices.nodes"), ("device_program", "devices.nodes"), ("init_isolation", "credentials.user")];
+const KEYS: [(&str, &str); 4] = [
+    ("devices", "devices.nodes"),
+    ("device_program", "devices.nodes"),
+    ("init_isolation", "credentials.user"),
+    ("restart", "restart.when"),
+];
 
 /// What of a plan says how much is left of a setting that is not in force as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Remains {
     /// There is a Landlock domain.
     pub landlock: bool,
@@ -81,7 +86,7 @@ impl Gap {
     /// Whether it makes a worker less confined at all.
     pub(super) fn is_exposure(&self) -> bool {
         // Where there is no device program, v1's controller has the same list. Where a worker's CPUs are and how a GPU is shared opens nothing.
-        !["device_program", "devices.affinity", "devices.mps"].contains(&self.setting.as_str())
+        !["restart", "device_program", "devices.affinity", "devices.mps"].contains(&self.setting.as_str())
     }
 
     pub(super) fn openness(&self) -> f64 {

@@ -42,7 +42,7 @@ pub(super) const POINTS: &[Row] = &[
 pub(super) fn decided(policy: &Policy) {
     use crate::file::{
         CredentialsSection, DevicesSection, EnvironmentSection, FilesystemSection, LandlockSection, ProcessSection, ReadinessSection,
-        RequestSection, SeccompSection, WorkerSection,
+        RequestSection, RestartSection, SeccompSection, WorkerSection,
     };
     let Policy {
         description: _, // for people
@@ -56,8 +56,7 @@ pub(super) fn decided(policy: &Policy) {
         credentials,
         seccomp,
         landlock,
-        restart: _,  // as often as it is started, it is confined alike
-        liveness: _, // and asked from outside
+        restart,
         request,
         process,
         verify: _,   // what is looked at later holds nothing by itself
@@ -88,6 +87,7 @@ pub(super) fn decided(policy: &Policy) {
     let CredentialsSection { user: _, capabilities: _ } = credentials;
     let SeccompSection { profile: _, reason: _, rules: _ } = seccomp;
     let LandlockSection { enforce: _, reason: _ } = landlock;
+    let RestartSection { when: _, max_restarts: _ } = restart;
     let RequestSection { may_set: _, max: _ } = request;
     // What a worker may take of CPU and devices before others is for the host's limits to say.
     let ProcessSection { umask: _, oom_score_adj: _, scheduler: _, nice: _, io_class: _, io_priority: _, numa: _, timer_slack_ns: _ } =

@@ -111,7 +111,7 @@ fn what_is_not_in_force_counts_as_open() {
         assert!(sum(&whole) > sum(&part) && sum(&part) > 0.0, "{setting}: {whole:#?}");
         assert!(whole.points.iter().any(|p| p.not_in_force.as_deref() == Some("not here")), "{setting}");
     }
-    for harmless in ["device_program", "devices.affinity", "devices.mps"] {
+    for harmless in ["restart", "device_program", "devices.affinity", "devices.mps"] {
         assert_eq!(exposure(&tight, &[gap(harmless, Extent::Whole)]).score, 0.0, "{harmless}");
     }
 }
@@ -131,7 +131,6 @@ fn a_part_of_landlock_is_better_than_none() {
         env: std::collections::BTreeMap::new(),
         limits: std::collections::BTreeMap::new(),
         port: None,
-        life: crate::Life::First,
     };
     let part = Gap::of((&crate::compile(&open, &request, &facts).unwrap()).into(), &note);
     facts.landlock_abi = 0;

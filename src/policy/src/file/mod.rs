@@ -8,7 +8,6 @@ mod idle;
 mod raw;
 mod resolve;
 mod scalar;
-mod supervision;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -24,7 +23,7 @@ use crate::SeccompProfile;
 use crate::oom::{OnOom, PressurePlan};
 use crate::origin::{Origins, Traced};
 use crate::plan::{DeviceAccess, Enforce, IoClass, NetworkMode, NumaMode, OnHiveExit, Readiness, Scheduler, StopPlan, VerifyPlan};
-use crate::{IdlePlan, LimitKey, LimitValue, Limits, LivenessPlan, RestartPlan};
+use crate::{IdlePlan, LimitKey, LimitValue, Limits};
 
 /// Deepest chain of includes.
 const MAX_DEPTH: usize = 8;
@@ -55,10 +54,7 @@ pub struct Policy {
     /// `[landlock]`
     pub landlock: LandlockSection,
     /// `[restart]`
-    pub restart: RestartPlan,
-    /// `[liveness]`; `None` without a probe.
-    #[serde(default)]
-    pub liveness: Option<LivenessPlan>,
+    pub restart: RestartSection,
     /// `[request]`
     pub request: RequestSection,
     /// `[process]`
@@ -202,6 +198,27 @@ pub enum LandlockMode {
     IfAvailable,
     /// None, with a reason.
     None,
+}
+
+/// What happens after an end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RestartSection {
+    /// When it is started again.
+    pub when: RestartWhen,
+    /// How often before it is given up.
+    pub max_restarts: u32,
+}
+
+/// `when` of `[restart]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartWhen {
+    /// Never.
+    Never,
+    /// After a failure.
+    OnFailure,
+    /// After every end that was not asked for.
+    Always,
 }
 
 /// What a request may say.

@@ -7,10 +7,10 @@ use serde::Deserialize;
 
 use super::gpu::{RawMemory, RawShare};
 use super::scalar::{Millis, Nanos, RawLimits, RawMax, RawSetting, SignalNumber, Size};
-use super::{Affinity, GpuMemoryAction, Gpus, GrantedCapability, LandlockMode, MaySet, Mps};
+use super::{Affinity, GpuMemoryAction, Gpus, GrantedCapability, LandlockMode, MaySet, Mps, RestartWhen};
+use crate::IdleAction;
 use crate::oom::OnOom;
 use crate::plan::{IoClass, NetworkMode, NumaMode, OnDrift, OnHiveExit, Scheduler};
-use crate::{IdleAction, OnUnhealthy, RestartWhen};
 
 /// Declares a table whose fields are all optional, with `over`: the one's values before the other's.
 macro_rules! table {
@@ -45,7 +45,6 @@ pub(super) struct RawPolicy {
     pub(super) seccomp: Seccomp,
     pub(super) landlock: Landlock,
     pub(super) restart: Restart,
-    pub(super) liveness: Liveness,
     pub(super) request: Request,
     pub(super) process: Process,
     pub(super) verify: Verify,
@@ -151,23 +150,6 @@ table!(
     Restart {
         when: RestartWhen,
         max_restarts: u32,
-        stable: Millis,
-        backoff: Millis,
-    }
-);
-
-table!(
-    /// `[liveness]`
-    Liveness {
-        http: String,
-        tcp: bool,
-        watchdog: bool,
-        interval: Millis,
-        timeout: Millis,
-        failures: u32,
-        successes: u32,
-        unhealthy_timeout: Millis,
-        then: OnUnhealthy,
     }
 );
 
@@ -276,7 +258,6 @@ impl RawPolicy {
             seccomp: self.seccomp.over(base.seccomp),
             landlock: self.landlock.over(base.landlock),
             restart: self.restart.over(base.restart),
-            liveness: self.liveness.over(base.liveness),
             request: self.request.over(base.request),
             process: self.process.over(base.process),
             verify: self.verify.over(base.verify),

@@ -5,9 +5,10 @@ use std::path::{Component, Path, PathBuf};
 use super::raw::{RawNode, RawPath, RawPolicy};
 use super::{
     CredentialsSection, DevicesSection, EnvironmentSection, FilesystemSection, GrantedCapability, LandlockMode, LandlockSection,
-    ListedNode, ListedPath, Policy, PolicyError, ProcessSection, ReadinessSection, RequestSection, SeccompSection, Setting, WorkerSection,
+    ListedNode, ListedPath, Policy, PolicyError, ProcessSection, ReadinessSection, RequestSection, RestartSection, RestartWhen,
+    SeccompSection, Setting, WorkerSection,
 };
-use super::{gpu, idle, supervision};
+use super::{gpu, idle};
 use crate::compile::{check_template, valid_variable};
 use crate::oom::{OnOom, PressurePlan};
 use crate::plan::{DeviceAccess, Enforce, IoClass, NetworkMode, OnDrift, OnHiveExit, Readiness, StopPlan, VerifyPlan};
@@ -72,7 +73,6 @@ type Result<T> = std::result::Result<T, PolicyError>;
 pub(super) fn resolve(file: &str, raw: RawPolicy, texts: &dyn Fn(&str) -> Option<String>) -> Result<Policy> {
     let wrong = |key: &str, message: String| PolicyError::plain(file, key, message);
     let network = raw.network.mode.unwrap_or(NetworkMode::Private);
-    let restart = supervision::restart(&raw).map_err(|(k, m)| wrong(k, m))?;
     let policy = Policy {
         description: raw.description.clone().unwrap_or_default(),
         worker: worker(&raw).map_err(|(k, m)| wrong(k, m))?,
@@ -85,8 +85,10 @@ pub(super) fn resolve(file: &str, raw: RawPolicy, texts: &dyn Fn(&str) -> Option
         credentials: credentials(&raw).map_err(|(k, m)| wrong(k, m))?,
         seccomp: seccomp(&raw, texts).map_err(|(k, m)| wrong(k, m))?,
         landlock: landlock(&raw).map_err(|(k, m)| wrong(k, m))?,
-        restart,
-        liveness: supervision::liveness(&raw, restart).map_err(|(k, m)| wrong(k, m))?,
+        restart: RestartSection {
+            when: raw.restart.when.unwrap_or(RestartWhen::Never),
+            max_restarts: raw.restart.max_restarts.unwrap_or(5),
+        },
         request: RequestSection {
             may_set: raw.request.may_set.clone().unwrap_or_default(),
             max: raw.request.max.clone().unwrap_or_default().0,
@@ -97,7 +99,6 @@ pub(super) fn resolve(file: &str, raw: RawPolicy, texts: &dyn Fn(&str) -> Option
         idle: idle::resolve(&raw).map_err(|(k, m)| wrong(k, m))?,
     };
     check_template(&policy).map_err(|m| wrong("worker.command", m))?;
-    supervision::check_reachable(&policy).map_err(|m| wrong("liveness", m))?;
     idle::check_waking(&policy).map_err(|m| wrong("idle.action", m))?;
     Ok(policy)
 }

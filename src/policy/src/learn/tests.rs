@@ -42,7 +42,6 @@ fn plan(watch: WatchPlan) -> SandboxPlan {
         env: BTreeMap::new(),
         limits: BTreeMap::new(),
         port: None,
-        life: crate::Life::First,
     };
     let symlinks = BTreeMap::from([(PathBuf::from("/lib"), PathBuf::from("usr/lib"))]);
     let mut plan = compile(&watch.base, &request, &HostFacts { symlinks, host_cpus: "0".into(), ..HostFacts::default() }).unwrap();
@@ -260,8 +259,6 @@ fn a_workers_words_break_out_of_no_line() {
 fn what_can_not_be_watched_is_the_bases_own() {
     // Whole sections are compared, so that a key to come is not forgotten.
     let text = r#"
-restart = { when = "on-failure", max_restarts = 3, stable = "4min", backoff = "2s" }
-liveness = { watchdog = true, interval = "3s", failures = 2, successes = 4, unhealthy_timeout = "5s", then = "stop" }
 [worker]
 binary = "x"
 stop_signal = "SIGINT"
@@ -279,6 +276,9 @@ user = "user-namespace"
 [landlock]
 enforce = "none"
 reason = "a \"test\""
+[restart]
+when = "on-failure"
+max_restarts = 3
 [process]
 umask = "0077"
 oom_score_adj = 5
@@ -298,7 +298,6 @@ memory = "300ms/4s"
     let own = watch.base.clone();
     let policy = proposed(&plan(watch), &Observations::default(), &["x"]).1;
     assert_eq!((&policy.process, &policy.verify, &policy.restart), (&own.process, &own.verify, &own.restart));
-    assert_eq!(policy.liveness, own.liveness);
     assert_eq!((&policy.environment, &policy.credentials, &policy.landlock), (&own.environment, &own.credentials, &own.landlock));
     assert_eq!((policy.filesystem.tmp_size, policy.filesystem.shm_size), (own.filesystem.tmp_size, own.filesystem.shm_size));
     assert_eq!((&policy.worker.stop, policy.worker.on_hive_exit), (&own.worker.stop, own.worker.on_hive_exit));

@@ -8,7 +8,6 @@ use super::*;
 
 mod limits;
 mod shipped;
-mod supervision;
 
 fn parse(text: &str) -> Result<Policy, PolicyError> {
     Policy::parse("test", "test.toml", text, &|name| embedded::fragment(name).map(str::to_owned))
@@ -25,7 +24,6 @@ fn request() -> WorkerRequest {
         env: BTreeMap::new(),
         limits: BTreeMap::new(),
         port: Some(9100),
-        life: Life::First,
     }
 }
 

@@ -2,22 +2,15 @@
 //!
 //! Owns the options and the order of places. Must never know what is asked there.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use rbee_hive_api::{Client, ClientError, ClientTls, Endpoint, Token};
+use rbee_hive_api::{Client, ClientError, Endpoint};
 
 use super::error::{CliError, chain};
 
 /// Environment variable with the hive's address.
 const VARIABLE: &str = "RBEE_HIVE_URL";
-/// Environment variable with the bearer token.
-const TOKEN_VARIABLE: &str = "RBEE_HIVE_TOKEN";
-/// Longest file read, bytes.
-const MAX_FILE: u64 = 256 * 1024;
 /// Socket of a hive that root has started.
 const SYSTEM_SOCKET: &str = "/run/rbee-hive/hive.sock";
 /// Socket of a user's own hive, below `$XDG_RUNTIME_DIR`.
@@ -31,66 +24,9 @@ pub(crate) struct ConnectOptions {
     /// The hive's Unix socket
     #[arg(long, value_name = "PATH", conflicts_with = "url", help_heading = "Hive")]
     pub(crate) socket: Option<PathBuf>,
-    /// The hive's address, unix:///PATH, http://HOST:PORT or https://HOST:PORT [env: RBEE_HIVE_URL]
+    /// The hive's address, unix:///PATH or http://HOST:PORT [env: RBEE_HIVE_URL]
     #[arg(long, value_name = "URL", help_heading = "Hive")]
     pub(crate) url: Option<Endpoint>,
-    #[command(flatten)]
-    pub(crate) secure: SecureOptions,
-}
-
-/// What is shown to the hive, and how it is known.
-#[derive(Clone, Debug, Default, Args)]
-pub(crate) struct SecureOptions {
-    /// File with the bearer token to present, readable by its owner alone [env: RBEE_HIVE_TOKEN holds the token itself]
-    #[arg(long = "token-file", value_name = "FILE", help_heading = "Hive")]
-    token: Option<PathBuf>,
-    /// Certificate of the hive or of its CA, PEM; for https
-    #[arg(long, value_name = "FILE", help_heading = "Hive", env = "RBEE_HIVE_CA")]
-    ca: Option<PathBuf>,
-    /// Certificate to show to the hive, PEM; for https
-    #[arg(long, value_name = "FILE", help_heading = "Hive", requires_all = ["ca", "key"])]
-    cert: Option<PathBuf>,
-    /// Its private key, PEM, readable by its owner alone
-    #[arg(long, value_name = "FILE", help_heading = "Hive", requires = "cert")]
-    key: Option<PathBuf>,
-}
-
-impl SecureOptions {
-    /// A client of the hive at `place`. On a Unix socket the account is known: a token is presented there only where an option says so.
-    fn client(&self, place: Endpoint) -> Result<Client, CliError> {
-        let by_variable = std::env::var(TOKEN_VARIABLE).ok().filter(|t| !t.is_empty() && !matches!(place, Endpoint::Unix(_)));
-        let mut client = Client::new(place);
-        let token = match &self.token {
-            Some(path) => Some(String::from_utf8_lossy(&read_secret(path)?).into_owned()),
-            None => by_variable,
-        };
-        if let Some(token) = token {
-            client = client.with_token(Token::new(&token)?);
-        }
-        let Some(ca) = &self.ca else { return Ok(client) };
-        let ca = read(ca)?;
-        let tls = match (&self.cert, &self.key) {
-            (Some(cert), Some(key)) => ClientTls::with_certificate(&ca, &read(cert)?, &read_secret(key)?)?,
-            _ => ClientTls::new(&ca)?,
-        };
-        Ok(client.with_tls(tls))
-    }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, CliError> {
-    let failed = |source| CliError::ReadFile { path: path.into(), source };
-    let mut bytes = vec![];
-    File::open(path).map_err(failed)?.take(MAX_FILE).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
-}
-
-/// As [`read`], of a file that only its owner may read: what others have seen is no secret.
-fn read_secret(path: &Path) -> Result<Vec<u8>, CliError> {
-    let meta = path.metadata().map_err(|source| CliError::ReadFile { path: path.into(), source })?;
-    match meta.is_file() && meta.mode() & 0o077 != 0 {
-        true => Err(CliError::Usage(format!("{path:?} can be read by others (mode {:o}): chmod 600 it", meta.mode() & 0o7777))),
-        false => read(path),
-    }
 }
 
 /// What decides besides the options.
@@ -109,11 +45,11 @@ impl ConnectOptions {
         if places.len() == 1
             && let Some(only) = places.pop()
         {
-            return self.secure.client(only);
+            return Ok(Client::new(only));
         }
         let mut tried = vec![];
         for place in places {
-            let client = self.secure.client(place)?;
+            let client = Client::new(place);
             match client.probe().await {
                 Ok(()) => return Ok(client),
                 Err(error) => tried.push((client.endpoint().to_string(), reason(&error))),
@@ -184,7 +120,7 @@ mod tests {
 
     #[test]
     fn options_win_over_the_variable_and_the_variable_over_the_usual_places() {
-        let socket = ConnectOptions { socket: Some("/a".into()), ..ConnectOptions::default() };
+        let socket = ConnectOptions { socket: Some("/a".into()), url: None };
         assert_eq!(places(&socket, &here(true, Some("unix:///b"))), ["unix:///a"]);
         assert_eq!(places(&ConnectOptions::default(), &here(true, Some("unix:///b"))), ["unix:///b"]);
         assert_eq!(places(&ConnectOptions::default(), &here(true, Some(""))), ["unix:///run/rbee-hive/hive.sock", DEFAULT_URL]);
@@ -203,23 +139,9 @@ mod tests {
         assert_eq!(error.status(), 2);
     }
 
-    #[test]
-    fn a_token_or_key_that_others_can_read_is_not_used() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("token");
-        std::fs::write(&path, "rbh_x").unwrap();
-        let with = |mode| {
-            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
-            SecureOptions { token: Some(path.clone()), ..SecureOptions::default() }.client(Endpoint::Unix("/s".into()))
-        };
-        assert!(with(0o600).is_ok());
-        let error = with(0o640).unwrap_err();
-        assert!(error.to_string().contains("chmod 600") && error.status() == 2, "{error}");
-    }
-
     #[tokio::test]
     async fn an_address_that_was_given_must_answer() {
-        let options = ConnectOptions { socket: Some("/nonexistent/hive.sock".into()), ..ConnectOptions::default() };
+        let options = ConnectOptions { socket: Some("/nonexistent/hive.sock".into()), url: None };
         assert_eq!(options.client_if_any().await.unwrap_err().status(), 3);
     }
 }

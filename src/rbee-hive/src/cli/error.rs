@@ -47,17 +47,6 @@ pub(crate) enum CliError {
     /// The command line means nothing.
     #[error("{0}")]
     Usage(String),
-    /// A token, certificate or key can't be used.
-    #[error(transparent)]
-    Secure(#[from] rbee_hive_api::SecureError),
-    /// A file of tokens can't be used or written.
-    #[error("change the tokens in {path:?}")]
-    Tokens {
-        /// The file.
-        path: PathBuf,
-        /// The error.
-        source: anyhow::Error,
-    },
     /// A file could not be read.
     #[error("read {path:?}")]
     ReadFile {
@@ -112,7 +101,7 @@ impl CliError {
     pub(crate) fn status(&self) -> u8 {
         match self {
             Self::NoHive { .. } | Self::Client(ClientError::NoHive { .. }) => NO_HIVE,
-            Self::Usage(_) | Self::Variable { .. } | Self::Secure(_) => USAGE,
+            Self::Usage(_) | Self::Variable { .. } => USAGE,
             _ => FAILED,
         }
     }
@@ -129,8 +118,6 @@ impl CliError {
             Self::Client(ClientError::NoHive { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Some("this user may not use that socket: see --socket-group and [access] of `rbee-hive serve`".into())
             }
-            Self::Client(ClientError::NoCa { .. }) => Some("give the certificate of its CA with --ca".into()),
-            Self::Client(ClientError::Clear { .. }) => Some("use its https:// address, with --ca".into()),
             Self::NoHive { .. } | Self::Client(ClientError::NoHive { .. }) => {
                 Some("start one with `rbee-hive serve`, or name one with --socket, --url or RBEE_HIVE_URL".into())
             }

@@ -56,9 +56,6 @@ pub(crate) enum ClientCommand {
     /// List, show, check, explain and score policies; without a hive the built-in ones
     #[command(subcommand)]
     Policy(commands::PolicyCommand),
-    /// Make, list and take back the bearer tokens of a file for `serve --token-file`; no hive is needed
-    #[command(subcommand)]
-    Token(commands::TokenCommand),
     /// Call any JSON-RPC method and print its result
     Call(commands::CallArgs),
     /// Show where a worker's grants and limits are from, what is not in force, and how open it is
@@ -93,7 +90,6 @@ fn execute(command: ClientCommand, output: &mut Output<'_>) -> Result<(), CliErr
     match command {
         ClientCommand::Completions(args) => commands::completions(&args, output),
         ClientCommand::Man => commands::man(output),
-        ClientCommand::Token(command) => commands::token(&command, output),
         // It makes a launcher of its own, which must be done before there is a runtime.
         ClientCommand::Policy(commands::PolicyCommand::Learn(args)) => commands::learn(&args),
         other => {
@@ -128,7 +124,6 @@ async fn ask(command: ClientCommand, output: &mut Output<'_>) -> Result<(), CliE
         ClientCommand::Doctor(args) => doctor::run(&args, output).await,
         ClientCommand::Completions(args) => commands::completions(&args, output),
         ClientCommand::Man => commands::man(output),
-        ClientCommand::Token(command) => commands::token(&command, output),
     }
 }
 

@@ -2,7 +2,6 @@
 //!
 //! Owns its format and defaults. Must never know the command line; options win where the two meet, decided by the caller.
 
-mod access;
 mod gpus;
 mod ports;
 mod trust;
@@ -11,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-pub(crate) use access::{AccessConfig, Account, TlsConfig};
 pub(crate) use gpus::GpuConfig;
 pub(crate) use ports::PortRange;
 pub(crate) use trust::{TrustError, check_root_owned};
@@ -42,24 +40,30 @@ pub(crate) struct Config {
     pub(crate) worker_uids: String,
     /// How often the figures of all workers are sampled: a time from 100 ms to 1 min.
     pub(crate) sample_interval: String,
-    /// What becomes of workers when the hive gets SIGTERM or SIGINT.
-    pub(crate) on_terminate: OnTerminate,
     /// Who may call.
     pub(crate) access: AccessConfig,
-    /// TLS on the TCP port.
-    pub(crate) tls: TlsConfig,
     /// How GPUs are watched.
     pub(crate) gpus: GpuConfig,
 }
 
-/// What becomes of workers when the hive ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum OnTerminate {
-    /// All of them are stopped.
-    Stop,
-    /// Those whose policy says `on_hive_exit = "keep"` go on, for the next hive to take over; the others are stopped.
-    Keep,
+/// The table `[access]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AccessConfig {
+    /// Names or uids.
+    pub(crate) users: Vec<Account>,
+    /// Names or gids; their members may call.
+    pub(crate) groups: Vec<Account>,
+}
+
+/// An account by name or number.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Account {
+    /// By number.
+    Id(u32),
+    /// By name.
+    Name(String),
 }
 
 impl Default for Config {
@@ -74,9 +78,7 @@ impl Default for Config {
             spawn_rate: "1000/s".into(),
             worker_uids: "1879048192-1879113727".into(),
             sample_interval: "1s".into(),
-            on_terminate: OnTerminate::Stop,
             access: AccessConfig::default(),
-            tls: TlsConfig::default(),
             gpus: GpuConfig::default(),
         }
     }
@@ -187,9 +189,8 @@ mod tests {
     }
 
     #[test]
-    fn workers_are_stopped_with_the_hive_unless_the_file_says_otherwise() {
-        assert_eq!(Config::default().on_terminate, OnTerminate::Stop);
-        assert_eq!(toml::from_str::<Config>("on_terminate = \"keep\"").unwrap().on_terminate, OnTerminate::Keep);
-        assert!(toml::from_str::<Config>("on_terminate = \"leave\"").is_err());
+    fn accounts_are_names_or_numbers() {
+        let config: Config = toml::from_str("[access]\nusers = [\"ada\", 1000]").unwrap();
+        assert_eq!(config.access.users, [Account::Name("ada".into()), Account::Id(1000)]);
     }
 }

@@ -1,4 +1,4 @@
-//! Who waits for a call: its identity, the connection that it came over, and whether anybody is still there.
+//! Who waits for a call: the connection that it came over, and whether anybody is still there.
 //!
 //! Set around a call by whoever runs it, read by the few methods that care. Must never know the protocol.
 
@@ -9,8 +9,6 @@ use rbee_hive_worker_lifecycle::ClientGone;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::access::Identity;
-
 tokio::task_local! {
     static CALLER: Caller;
 }
@@ -18,8 +16,6 @@ tokio::task_local! {
 /// Who waits for a call.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Caller {
-    /// Who it is; nobody may do nothing.
-    pub(crate) identity: Option<Identity>,
     /// The connection, where it is one that lasts beyond a request.
     pub(crate) connection: Option<Connection>,
     /// Comes when nobody waits for the answer any more.
@@ -122,7 +118,7 @@ mod tests {
     async fn a_call_knows_its_caller_and_nobody_elses() {
         assert!(Caller::current().connection.is_none());
         let (_guard, connection) = Connection::open();
-        let caller = Caller { connection: Some(connection), ..Caller::default() };
+        let caller = Caller { connection: Some(connection), gone: None };
         assert!(caller.runs(async { Caller::current().connection.is_some() }).await);
     }
 }

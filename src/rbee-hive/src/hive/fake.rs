@@ -1,8 +1,9 @@
 //! A spawner for tests of the interfaces: answers by the worker's name, starts nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use jsonrpsee::core::async_trait;
@@ -11,7 +12,7 @@ use rbee_hive_policy::{LimitKey, LimitValue, WorkerId};
 use rbee_hive_sandbox::protocol::{BelowUse, CgroupFacts, CgroupMode, Judgement, PolicyInfo, Resources};
 use rbee_hive_worker_lifecycle::{
     CgroupView, ErrorKind, Explanation, ExternalLease, HistoryRange, LeaseLife, LifecycleError, LogPage, PolicyExplanation, ProcessView,
-    SpawnParams, WaitFor, WorkerFilter, WorkerHistory, WorkerState, WorkerStory, WorkerView,
+    SpawnParams, WaitFor, WorkerFilter, WorkerHistory, WorkerState, WorkerView,
 };
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -39,13 +40,9 @@ pub(crate) fn state() -> (Arc<HiveState>, Arc<FakeWorkers>) {
         cgroup,
         host: BTreeMap::new(),
         devices: Box::new(|| json!({"devices": [{"name": "CPU-0"}], "notes": ["no GPU"], "source": "test"})),
-        access: crate::access::AccessState::default(),
         events: Arc::default(),
         jobs: JobBoard::new(rbee_hive_narration::Narrator::new(Arc::new(rbee_hive_narration::JobStreams::new()))),
         stopping: CancellationToken::new(),
-        workers_gone: CancellationToken::new(),
-        sessions: Default::default(),
-        at_the_end: OnceLock::new(),
     };
     (Arc::new(state), fake)
 }
@@ -77,36 +74,10 @@ fn view(id: &str) -> WorkerView {
         resources: Resources::default(),
         unmeasured: vec![],
         verdict: None,
-        status_text: None,
-    }
-}
-
-fn story(view: &WorkerView) -> WorkerStory {
-    WorkerStory {
-        state: view.state,
-        created_at: view.created_at.clone(),
-        started_at: None,
-        ready_at: None,
-        ended_at: None,
-        restarts: 0,
-        verdict: None,
-        summary: None,
-        evidence: vec![],
-        remedies: vec![],
-        last_probe: None,
-        resources: view.resources,
-        timeline: vec![],
-        timeline_left_out: 0,
-        log_tail: vec![],
     }
 }
 
 impl FakeWorkers {
-    /// Ends a spawn that hangs.
-    pub(crate) fn end_hanging(&self) {
-        self.stopped.notify_one();
-    }
-
     fn note(&self, act: &str, id: &str) {
         self.seen.lock().unwrap().push(format!("{act} {id}"));
     }
@@ -203,7 +174,6 @@ impl Workers for Arc<FakeWorkers> {
     async fn explain(&self, id: &WorkerId) -> Outcome<Explanation> {
         let view = self.by_name("explain", id)?;
         Ok(Explanation {
-            story: story(&view),
             worker_id: view.worker_id,
             policy: view.policy,
             source: None,
@@ -211,7 +181,6 @@ impl Workers for Arc<FakeWorkers> {
             limits: vec![],
             not_in_force: vec![],
             incidents: vec![],
-            lives: vec![],
             exposure: None,
         })
     }
@@ -254,11 +223,4 @@ impl Workers for Arc<FakeWorkers> {
         self.draining.load(Ordering::Relaxed)
     }
     async fn shutdown(&self) {}
-    async fn leave(&self) {}
-    fn notes(&self) -> Vec<String> {
-        vec!["a note".into()]
-    }
-    fn launcher_gone(&self) -> bool {
-        false
-    }
 }

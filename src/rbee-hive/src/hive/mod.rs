@@ -8,16 +8,13 @@ pub(crate) mod fake;
 mod workers;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use rbee_hive_sandbox::protocol::{CgroupFacts, HostFeature};
 use rbee_hive_worker_lifecycle::EventHub;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::access::AccessState;
-use crate::config::OnTerminate;
 use crate::jobs::JobBoard;
 
 pub(crate) use caller::{Caller, Connection, Use};
@@ -40,20 +37,12 @@ pub(crate) struct HiveState {
     pub(crate) host: BTreeMap<String, HostFeature>,
     /// The devices.
     pub(crate) devices: DeviceReader,
-    /// What lies behind its access.
-    pub(crate) access: AccessState,
     /// Everything that happens to workers and devices.
     pub(crate) events: Arc<EventHub>,
     /// Running and ended jobs.
     pub(crate) jobs: JobBoard,
-    /// Cancelled when the hive is to stop: nothing new is accepted.
+    /// Cancelled when the hive is to stop.
     pub(crate) stopping: CancellationToken,
-    /// Cancelled when every worker has ended after that: streams end.
-    pub(crate) workers_gone: CancellationToken,
-    /// Connections that have become WebSockets.
-    pub(crate) sessions: TaskTracker,
-    /// What becomes of workers then, where a client has said so; the first one's word counts.
-    pub(crate) at_the_end: OnceLock<OnTerminate>,
 }
 
 impl HiveState {

@@ -47,9 +47,6 @@ pub(crate) trait Workers: Send + Sync {
     fn drain(&self);
     fn draining(&self) -> bool;
     async fn shutdown(&self);
-    async fn leave(&self);
-    fn notes(&self) -> Vec<String>;
-    fn launcher_gone(&self) -> bool;
 }
 
 #[async_trait]
@@ -131,14 +128,5 @@ impl Workers for Arc<WorkerSpawner> {
     }
     async fn shutdown(&self) {
         WorkerSpawner::shutdown(self).await;
-    }
-    async fn leave(&self) {
-        WorkerSpawner::leave(self).await;
-    }
-    fn notes(&self) -> Vec<String> {
-        WorkerSpawner::notes(self)
-    }
-    fn launcher_gone(&self) -> bool {
-        WorkerSpawner::launcher_gone(self)
     }
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
 
-use super::accept::{Ending, Listeners, serve};
-use super::router;
-use crate::access::{AccessRules, Role};
+use super::accept::{Listeners, serve};
+use super::{AccessRules, router};
 use crate::hive::fake;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -17,7 +17,7 @@ struct Server {
     dir: tempfile::TempDir,
     fake: std::sync::Arc<fake::FakeWorkers>,
     address: std::net::SocketAddr,
-    ending: Ending,
+    stopping: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -27,11 +27,11 @@ async fn start(uids: &[u32]) -> Server {
     let unix = UnixListener::bind(dir.path().join("sock")).unwrap();
     let address = tcp.local_addr().unwrap();
     let mut rules = AccessRules::default();
-    uids.iter().for_each(|uid| rules.grant_uid(*uid, Role::Admin));
+    rules.uids.extend(uids);
     let (state, fake) = fake::state();
-    let ending = Ending::of(&state);
-    let task = tokio::spawn(serve(Listeners { tcp, tls: None, unix }, router(state, rules).unwrap(), ending.clone()));
-    Server { dir, fake, address, ending, task }
+    let stopping = state.stopping.clone();
+    let task = tokio::spawn(serve(Listeners { tcp, unix }, router(state, rules).unwrap(), stopping.clone()));
+    Server { dir, fake, address, stopping, task }
 }
 
 fn rpc(host: &str) -> String {
@@ -72,44 +72,10 @@ async fn a_silent_connection_is_closed() {
 async fn a_stopped_server_ends_and_refuses() {
     let server = start(&[own_uid()]).await;
     let idle = TcpStream::connect(server.address).await.unwrap();
-    server.ending.stopping.cancel();
+    server.stopping.cancel();
     tokio::time::timeout(LONG, server.task).await.expect("still running").unwrap();
     assert!(TcpStream::connect(server.address).await.is_err());
     drop(idle);
-}
-
-#[tokio::test]
-async fn a_request_that_waits_for_workers_is_answered_however_long_they_take_to_stop_and_new_ones_are_refused_at_once() {
-    let server = start(&[own_uid()]).await;
-    let call = |method: &str, id: &str| {
-        let body = format!(
-            r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{"worker_id":"{id}"{}}}}}"#,
-            if method == "worker_spawn" { r#","model":"m""# } else { "" }
-        );
-        format!("POST /rpc HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-    };
-    let waiting = TcpStream::connect(server.address).await.unwrap();
-    let waiting = tokio::spawn(exchange(waiting, Box::leak(call("worker_spawn", "hangs").into_boxed_str())));
-    let asked = async {
-        while server.fake.seen.lock().unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(LONG, asked).await.expect("it is not asked");
-    server.ending.stopping.cancel();
-    let refused = async {
-        while TcpStream::connect(server.address).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(2), refused).await.expect("it still accepts");
-    // Longer than connections have after the last worker.
-    tokio::time::sleep(Duration::from_millis(5_500)).await;
-    assert!(!server.task.is_finished(), "it did not wait for the answer");
-    server.fake.end_hanging();
-    server.ending.workers_gone.cancel();
-    assert!(waiting.await.unwrap().contains("stopped while starting"), "no answer");
-    tokio::time::timeout(LONG, server.task).await.expect("still running").unwrap();
 }
 
 const BOUND: &str = r#"{"jsonrpc":"2.0","id":1,"method":"lease_acquire","params":{"device":0,"holder":"e","bound_to_connection":true}}"#;

@@ -1,121 +1,123 @@
-//! Lets in who may call: the middleware over [`AccessRules`], and what outlives its request.
+//! Who may call: a pure rule over the peer and its token, and the middleware that applies it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
-use futures_util::{Stream, StreamExt as _};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
 
 use super::answer;
 use super::peer::Peer;
-use crate::access::{AccessRules, Credentials, Decision, Identity, Role, TokenHash, token_hash};
 use crate::rpc::error_response;
 
-/// How often a stream asks whether its reader may still read.
-const RECHECK: Duration = Duration::from_secs(10);
-/// To who is known and has no role.
-const NO_ROLE: &str = "this caller may not call the hive: see [access] in the configuration, or --socket-group";
-/// To who is not known.
-const NOT_KNOWN: &str = "the caller is not known: call as a permitted user, or with a valid bearer token or client certificate";
-
-/// What a route asks of its callers.
-#[derive(Clone)]
-pub(super) struct Gate {
-    pub(super) rules: Arc<AccessRules>,
-    /// The least role.
-    pub(super) role: Role,
+/// Who may call.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AccessRules {
+    /// Root, who started the hive, and configured users.
+    pub(crate) uids: BTreeSet<u32>,
+    /// The socket's group and configured groups.
+    pub(crate) gids: BTreeSet<u32>,
+    /// SHA-256 of the token, so that a comparison always takes the same time.
+    token: Option<[u8; 32]>,
 }
 
-/// What a caller has shown, to be judged again while it stays: tokens are taken back and expire.
-#[derive(Clone)]
-pub(super) struct Pass {
-    gate: Gate,
-    peer: Peer,
-    bearer: Option<TokenHash>,
+/// What the rules say to a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Go on.
+    Allowed,
+    /// Nobody knows who it is, or its token is wrong.
+    Unauthorized,
+    /// It is known, and not among those who may.
+    Forbidden,
 }
 
-impl Pass {
-    /// Who it is now.
-    async fn judge(&self) -> Decision {
-        let Peer { uid, gids, certificate, .. } = &self.peer;
-        let shown = Credentials { uid: *uid, gids, certificate: certificate.as_deref(), bearer: self.bearer.as_ref() };
-        self.gate.rules.decide(shown).await
+impl AccessRules {
+    /// Also lets in whoever presents `token`.
+    pub(crate) fn with_token(mut self, token: &str) -> Self {
+        self.token = Some(Sha256::digest(token).into());
+        self
     }
 
-    /// Who it is, where it still may use the route.
-    pub(super) async fn identity(&self) -> Option<Identity> {
-        match self.judge().await {
-            Decision::Known { who, role } if role >= self.gate.role => Some(Identity { who, from: self.peer.from(), role }),
-            _ => None,
+    /// The rule itself.
+    pub(crate) fn decide(&self, peer: &Peer, bearer: Option<&str>) -> Decision {
+        if let Some(given) = bearer {
+            let given: [u8; 32] = Sha256::digest(given).into();
+            return match self.token {
+                Some(token) if bool::from(token.ct_eq(&given)) => Decision::Allowed,
+                // A wrong token is not made good by an account: its sender believes to be somebody else.
+                _ => Decision::Unauthorized,
+            };
         }
-    }
-
-    /// The stream, up to where its reader may no longer read it.
-    pub(super) fn while_valid<S: Stream>(self, stream: S) -> impl Stream<Item = S::Item> {
-        stream.take_until(async move {
-            loop {
-                tokio::time::sleep(RECHECK).await;
-                if self.identity().await.is_none() {
-                    return;
-                }
-            }
-        })
+        match peer.uid {
+            Some(uid) if self.uids.contains(&uid) => Decision::Allowed,
+            Some(_) if peer.gids.iter().any(|gid| self.gids.contains(gid)) => Decision::Allowed,
+            Some(_) => Decision::Forbidden,
+            None => Decision::Unauthorized,
+        }
     }
 }
 
 /// Refuses who may not call.
-pub(super) async fn check(State(gate): State<Gate>, peer: Option<Extension<Peer>>, mut request: Request, next: Next) -> Response {
-    let is_rpc = request.uri().path() == "/rpc";
-    // The accept loop always gives one; without it nobody is known.
-    let Some(Extension(peer)) = peer else { return refuse(is_rpc, (StatusCode::UNAUTHORIZED, NOT_KNOWN), None) };
-    let pass = Pass { bearer: bearer(request.headers()).map(token_hash), gate, peer };
-    let (gate, from) = (&pass.gate, pass.peer.from());
-    let denied = |why: &str| gate.rules.denials.tell(&from, why);
-    match pass.judge().await {
-        Decision::Known { who, role } if role >= gate.role => {
-            request.extensions_mut().insert(Identity { who, from, role });
-            request.extensions_mut().insert(pass);
-            next.run(request).await
+pub(super) async fn check(State(rules): State<Arc<AccessRules>>, peer: Option<Extension<Peer>>, request: Request, next: Next) -> Response {
+    // Without a peer (which the accept loop always gives) nobody is known.
+    let decision = peer.map_or(Decision::Unauthorized, |Extension(peer)| rules.decide(&peer, bearer(request.headers())));
+    let (status, kind, message) = match decision {
+        Decision::Allowed => return next.run(request).await,
+        Decision::Unauthorized => {
+            (StatusCode::UNAUTHORIZED, "unauthorized", "the caller is not known: call as a permitted user, or with a valid bearer token")
         }
-        Decision::Known { who, role } => {
-            denied(&format!("{who} is {role}, {} needs {}", request.uri().path(), gate.role));
-            let message = format!("this needs the role {}, and the caller has {role}", gate.role);
-            refuse(is_rpc, (StatusCode::FORBIDDEN, &message), Some(gate.role))
+        Decision::Forbidden => {
+            (StatusCode::FORBIDDEN, "forbidden", "this user may not call the hive: see [access] in the configuration, or --socket-group")
         }
-        Decision::Forbidden { who } => {
-            denied(&format!("{who} has no role"));
-            refuse(is_rpc, (StatusCode::FORBIDDEN, NO_ROLE), None)
-        }
-        Decision::Unauthorized { why } => {
-            denied(&why);
-            refuse(is_rpc, (StatusCode::UNAUTHORIZED, NOT_KNOWN), None)
-        }
-    }
-}
-
-fn refuse(is_rpc: bool, (status, message): (StatusCode, &str), needs: Option<Role>) -> Response {
-    let kind = if status == StatusCode::FORBIDDEN { "forbidden" } else { "unauthorized" };
-    let mut response = if is_rpc {
-        let data = json!({"kind": kind, "needs": needs});
-        (status, Json(error_response(serde_json::Value::Null, (-32000, message), Some(data)))).into_response()
-    } else {
-        answer::error(status, kind, message)
     };
-    if status == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    if request.uri().path() == "/rpc" {
+        let body = error_response(serde_json::Value::Null, (-32000, message), Some(json!({"kind": kind})));
+        return (status, Json(body)).into_response();
     }
-    response
+    answer::error(status, kind, message)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let given = headers.get(header::AUTHORIZATION)?;
-    // Another scheme, or two of them, is a token that is not known rather than none: it must not fall back to the account.
-    let (scheme, token) = given.to_str().unwrap_or_default().split_once(' ').unwrap_or_default();
-    let only = headers.get_all(header::AUTHORIZATION).iter().count() == 1;
-    Some(if only && scheme.eq_ignore_ascii_case("bearer") { token.trim() } else { "" })
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::peer::Transport;
+
+    fn peer(uid: Option<u32>, gids: &[u32]) -> Peer {
+        Peer { transport: Transport::Tcp, uid, gids: gids.to_vec() }
+    }
+
+    fn rules() -> AccessRules {
+        AccessRules { uids: [0, 1000].into(), gids: [50].into(), token: None }
+    }
+
+    #[test]
+    fn listed_users_and_members_of_listed_groups_may_call() {
+        assert_eq!(rules().decide(&peer(Some(0), &[]), None), Decision::Allowed);
+        assert_eq!(rules().decide(&peer(Some(1000), &[]), None), Decision::Allowed);
+        assert_eq!(rules().decide(&peer(Some(1001), &[7, 50]), None), Decision::Allowed);
+        assert_eq!(rules().decide(&peer(Some(1001), &[7]), None), Decision::Forbidden);
+        assert_eq!(rules().decide(&peer(None, &[]), None), Decision::Unauthorized);
+    }
+
+    #[test]
+    fn the_token_lets_in_and_a_wrong_one_does_not() {
+        let with = rules().with_token("secret");
+        assert_eq!(with.decide(&peer(None, &[]), Some("secret")), Decision::Allowed);
+        for wrong in ["", "Secret", "secret2", "secre"] {
+            assert_eq!(with.decide(&peer(Some(0), &[]), Some(wrong)), Decision::Unauthorized, "{wrong:?}");
+        }
+        assert_eq!(rules().decide(&peer(None, &[]), Some("secret")), Decision::Unauthorized);
+    }
 }

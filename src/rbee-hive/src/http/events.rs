@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -15,7 +14,6 @@ use rbee_hive_worker_lifecycle::{Feed, Filter, HiveEvent};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use super::access::Pass;
 use super::answer;
 use super::router::App;
 use crate::params::Refusal;
@@ -25,20 +23,8 @@ use crate::rpc::event_kind;
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Asked {
     filter: Filter,
-    begin: Begin,
+    after: Option<u64>,
     end: End,
-}
-
-/// Where a stream begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Begin {
-    /// With what happens from now on.
-    #[default]
-    Now,
-    /// Behind this number.
-    After(u64),
-    /// With all that is kept: a reader that comes back says something that is no number.
-    NobodyKnows,
 }
 
 /// Where a stream ends.
@@ -51,26 +37,16 @@ enum End {
     Now,
 }
 
-/// Tells events until the hive has stopped its workers, its reader leaves, or may no longer read.
-pub(super) async fn stream(
-    State(app): State<App>,
-    Extension(pass): Extension<Pass>,
-    Query(query): Query<Vec<(String, String)>>,
-    headers: HeaderMap,
-) -> Response {
+/// Tells events until the hive stops, or its reader leaves.
+pub(super) async fn stream(State(app): State<App>, Query(query): Query<Vec<(String, String)>>, headers: HeaderMap) -> Response {
     let asked = match Asked::parse(query, &headers) {
         Ok(asked) => asked,
         Err(refusal) => return answer::refused(&refusal),
     };
     let Ok(slot) = Arc::clone(&app.streams).try_acquire_owned() else { return crowded() };
-    let hub = Arc::clone(&app.state.events);
-    let feed = match asked.begin {
-        Begin::Now => Feed::new(hub, None, asked.filter),
-        Begin::After(seq) => Feed::new(hub, Some(seq), asked.filter),
-        Begin::NobodyKnows => Feed::of_unknown_place(hub, asked.filter),
-    };
-    let reading = Reading { feed, end: asked.end, ready: VecDeque::new(), workers_gone: app.state.workers_gone.clone(), _slot: slot };
-    Sse::new(pass.while_valid(events(reading))).keep_alive(KeepAlive::default()).into_response()
+    let feed = Feed::new(Arc::clone(&app.state.events), asked.after, asked.filter);
+    let reading = Reading { feed, end: asked.end, ready: VecDeque::new(), stopping: app.state.stopping.clone(), _slot: slot };
+    Sse::new(events(reading)).keep_alive(KeepAlive::default()).into_response()
 }
 
 /// The answer to one reader too many.
@@ -86,7 +62,7 @@ impl Asked {
         let mut asked = Self::default();
         for (name, value) in query {
             match name.as_str() {
-                "after" => asked.begin = Begin::After(number("after", &value)?),
+                "after" => asked.after = Some(number("after", &value)?),
                 "worker_id" => {
                     let id = WorkerId::parse(&value).map_err(|e| Refusal::params("worker_id", e.to_string()))?;
                     asked.filter.worker_id = Some(id.to_string());
@@ -98,12 +74,9 @@ impl Asked {
                 other => return Err(Refusal::params(other, "unknown, known are: after, worker_id, kind, follow")),
             }
         }
-        // Of a reader that comes back: it has read on since it wrote the address. A browser goes on asking with what it has, so that a
-        // refusal would end it for good.
-        match headers.get("last-event-id").map(|last| last.to_str().map(str::trim)) {
-            None | Some(Ok("")) => {}
-            Some(Ok(last)) => asked.begin = last.parse().map_or(Begin::NobodyKnows, Begin::After),
-            Some(Err(_)) => asked.begin = Begin::NobodyKnows,
+        // Of a reader that comes back: it has read on since it wrote the address.
+        if let Some(last) = headers.get("last-event-id") {
+            asked.after = Some(number("Last-Event-ID", last.to_str().unwrap_or_default())?);
         }
         Ok(asked)
     }
@@ -114,7 +87,7 @@ struct Reading {
     feed: Feed,
     end: End,
     ready: VecDeque<Arc<HiveEvent>>,
-    workers_gone: CancellationToken,
+    stopping: CancellationToken,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -125,12 +98,12 @@ fn events(reading: Reading) -> impl Stream<Item = Result<Event, Infallible>> {
                 return Some((Ok(written(&event)), reading));
             }
             // What has been told is read to its end, also by those that the hive's end cuts off.
-            if !reading.feed.is_behind() && (reading.end == End::Now || reading.workers_gone.is_cancelled()) {
+            if !reading.feed.is_behind() && (reading.end == End::Now || reading.stopping.is_cancelled()) {
                 return None;
             }
             tokio::select! {
                 read = reading.feed.next() => reading.ready.extend(read),
-                () = reading.workers_gone.cancelled(), if !reading.feed.is_behind() => {}
+                () = reading.stopping.cancelled(), if !reading.feed.is_behind() => {}
             }
         }
     })
@@ -162,17 +135,12 @@ mod tests {
         assert_eq!(parse(&[], None), Ok(Asked::default()));
         let filter = Filter { worker_id: Some("w1".into()), kind: Some(EventKind::State) };
         let all = [("worker_id", "w1"), ("kind", "state"), ("after", "7"), ("follow", "false")];
-        assert_eq!(parse(&all, None), Ok(Asked { filter: filter.clone(), begin: Begin::After(7), end: End::Now }));
-        for (last, begin) in [("9", Begin::After(9)), ("", Begin::After(7)), ("x", Begin::NobodyKnows), ("-1", Begin::NobodyKnows)] {
-            assert_eq!(
-                parse(&all, Some(last)),
-                Ok(Asked { filter: filter.clone(), begin, end: End::Now }),
-                "one that comes back with {last:?}"
-            );
-        }
+        assert_eq!(parse(&all, None), Ok(Asked { filter: filter.clone(), after: Some(7), end: End::Now }));
+        assert_eq!(parse(&all, Some("9")), Ok(Asked { filter, after: Some(9), end: End::Now }), "one that comes back");
         let wrong = [("after", "-1"), ("after", ""), ("worker_id", "a/b"), ("kind", "weather"), ("follow", "maybe"), ("colour", "red")];
         for (name, value) in wrong {
             assert!(parse(&[(name, value)], None).unwrap_err().starts_with(name), "{name}={value}");
         }
+        assert!(parse(&[], Some("x")).is_err());
     }
 }

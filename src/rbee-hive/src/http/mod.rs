@@ -1,7 +1,7 @@
 //! HTTP/1.1 over TCP and the Unix socket: connections, who may call, and the routes.
 //!
 //! ```text
-//!  accept ─Peer─► router: guard (Host, Origin) ─► access (uid, certificate or token; role) ─► /rpc (also as WebSocket), /v1/jobs, /v1/events, …
+//!  accept ─Peer─► router: guard (Host, Origin) ─► access (uid or token) ─► /rpc (also as WebSocket), /v1/jobs, /v1/events, …
 //! ```
 //! Must never know how a worker is started.
 
@@ -18,16 +18,13 @@ mod rpc;
 mod used;
 mod ws;
 
-pub(crate) use accept::{Ending, Listeners, TlsListening, serve};
+pub(crate) use accept::{Listeners, serve};
+pub(crate) use access::AccessRules;
 pub(crate) use peer::{group_id, user_id};
 pub(crate) use router::router;
 
 #[cfg(test)]
 mod accept_tests;
-#[cfg(test)]
-mod role_tests;
-#[cfg(test)]
-mod slow_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

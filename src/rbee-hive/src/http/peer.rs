@@ -1,25 +1,20 @@
 //! Who is at the other end of a connection.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use procfs::net::TcpNetEntry;
 
-use crate::access::Certificate;
-
 /// How a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
-    /// TCP in clear, on loopback.
+    /// TCP, on loopback.
     Tcp,
-    /// TLS over TCP.
-    Tls,
     /// The Unix socket.
     Unix,
 }
 
-/// The caller, as the kernel and its certificate name it.
+/// The caller, as the kernel names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
     /// How it came.
@@ -28,48 +23,20 @@ pub(crate) struct Peer {
     pub(crate) uid: Option<u32>,
     /// Its groups, by the account database and, on the Unix socket, the socket's credentials.
     pub(crate) gids: Vec<u32>,
-    /// The process that connected, on the Unix socket.
-    pub(crate) pid: Option<i32>,
-    /// Its end of the connection, on TCP.
-    pub(crate) address: Option<SocketAddr>,
-    /// Its certificate, verified.
-    pub(crate) certificate: Option<Arc<Certificate>>,
-    /// What it may call the hive besides the loopback names: the address that it connected to, and the names in the hive's certificate.
-    pub(crate) names: Arc<[String]>,
 }
 
 impl Peer {
     /// The caller behind a Unix socket's credentials.
-    pub(super) fn from_unix(uid: u32, gid: u32, pid: Option<i32>) -> Self {
+    pub(super) fn from_unix(uid: u32, gid: u32) -> Self {
         let mut gids = groups_of(uid);
         gids.push(gid);
-        Self { uid: Some(uid), gids, pid, ..Self::nobody(Transport::Unix) }
+        Self { transport: Transport::Unix, uid: Some(uid), gids }
     }
 
     /// The caller at `theirs` on a TCP connection to `ours`. Reads procfs: call it on a blocking thread.
     pub(super) fn from_tcp(theirs: SocketAddr, ours: SocketAddr) -> Self {
-        // Beyond loopback an address says nothing about who is behind it: it may be another namespace's, or a router's.
-        let uid = theirs.ip().to_canonical().is_loopback().then(|| socket_owner(theirs, ours)).flatten();
-        Self { uid, gids: uid.map(groups_of).unwrap_or_default(), address: Some(theirs), ..Self::nobody(Transport::Tcp) }
-    }
-
-    /// Nobody in particular.
-    pub(super) fn nobody(transport: Transport) -> Self {
-        Self { transport, uid: None, gids: vec![], pid: None, address: None, certificate: None, names: Arc::new([]) }
-    }
-
-    /// Where it calls from, for the audit.
-    pub(super) fn from(&self) -> String {
-        let transport = match self.transport {
-            Transport::Tcp => "tcp",
-            Transport::Tls => "tls",
-            Transport::Unix => "unix",
-        };
-        match (self.address, self.pid) {
-            (Some(address), _) => format!("{transport} {address}"),
-            (None, Some(pid)) => format!("{transport} pid {pid}"),
-            (None, None) => transport.into(),
-        }
+        let uid = socket_owner(theirs, ours);
+        Self { transport: Transport::Tcp, uid, gids: uid.map(groups_of).unwrap_or_default() }
     }
 }
 

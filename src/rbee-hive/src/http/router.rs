@@ -5,13 +5,12 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::{access, answer, events, guard, jobs, rpc, ws};
-use crate::access::{AccessRules, Role};
+use super::{AccessRules, access, answer, events, guard, jobs, rpc, ws};
 use crate::hive::HiveState;
 use crate::rpc::Rpc;
 
@@ -27,27 +26,18 @@ pub(super) struct App {
 /// Most of them at a time.
 const MAX_STREAMS: usize = 128;
 
-/// The routes that are not for everybody, with the least role for each. `/rpc` asks again for its method, `/v1/jobs` for its operation.
-fn closed() -> [(&'static str, Role, MethodRouter<App>); 6] {
-    [
-        ("/rpc", Role::Observe, post(rpc::post).get(ws::upgrade)),
-        ("/v1/events", Role::Observe, get(events::stream)),
-        ("/v1/capabilities", Role::Observe, get(capabilities)),
-        ("/v1/jobs", Role::Observe, post(jobs::post)),
-        ("/v1/jobs/{id}/stream", Role::Observe, get(jobs::stream)),
-        ("/v1/jobs/{id}", Role::Operate, delete(jobs::delete)),
-    ]
-}
-
 /// All routes, the same on TCP and on the Unix socket. `/health` is open to everybody who can connect.
 pub(crate) fn router(state: Arc<HiveState>, rules: AccessRules) -> anyhow::Result<Router> {
     let app = App { rpc: Rpc::new(Arc::clone(&state))?, state, streams: Arc::new(Semaphore::new(MAX_STREAMS)) };
-    let rules = Arc::new(rules);
-    let guarded = closed().into_iter().fold(Router::new(), |routes, (path, role, handlers)| {
-        let gate = access::Gate { rules: Arc::clone(&rules), role };
-        routes.merge(Router::new().route(path, handlers).layer(middleware::from_fn_with_state(gate, access::check)))
-    });
-    Ok(guarded
+    let closed = Router::new()
+        .route("/rpc", post(rpc::post).get(ws::upgrade))
+        .route("/v1/events", get(events::stream))
+        .route("/v1/capabilities", get(capabilities))
+        .route("/v1/jobs", post(jobs::post))
+        .route("/v1/jobs/{id}/stream", get(jobs::stream))
+        .route("/v1/jobs/{id}", axum::routing::delete(jobs::delete))
+        .layer(middleware::from_fn_with_state(Arc::new(rules), access::check));
+    Ok(closed
         .route("/health", get(health))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)

@@ -8,25 +8,16 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::body;
 use super::router::App;
-use crate::access::Identity;
 use crate::hive::{Caller, Connection};
-use crate::rpc::is_forbidden;
 
 /// Answers a JSON-RPC body; 204 without a body where there is nothing to say.
-pub(super) async fn post(
-    State(app): State<App>,
-    Extension(identity): Extension<Identity>,
-    connection: Option<Extension<Connection>>,
-    request: Body,
-) -> Response {
+pub(super) async fn post(State(app): State<App>, connection: Option<Extension<Connection>>, request: Body) -> Response {
     let bytes = match body::read(request).await {
         Ok(bytes) => bytes,
         Err(response) => return *response,
     };
-    let caller = Caller { identity: Some(identity), connection: connection.map(|Extension(c)| c), gone: None };
+    let caller = Caller { connection: connection.map(|Extension(c)| c), gone: None };
     match caller.runs(app.rpc.handle(&bytes)).await {
-        // As for a caller who may not call at all. In a batch each answer speaks for itself.
-        Some(response) if is_forbidden(&response) => (StatusCode::FORBIDDEN, Json(response)).into_response(),
         Some(response) => Json(response).into_response(),
         None => StatusCode::NO_CONTENT.into_response(),
     }

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
@@ -17,7 +16,6 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::DropGuard;
 
-use super::access::Pass;
 use super::body::MAX_BODY;
 use super::events::crowded;
 use super::router::{App, wrong_method};
@@ -28,30 +26,19 @@ use crate::rpc::Subscriptions;
 const MAX_CALLS: usize = 32;
 /// How long a peer may take to read one message before it counts as gone.
 const READ_WITHIN: Duration = Duration::from_secs(30);
-/// How long the next answer may take once no worker is left that a call could wait for.
-const LAST_ANSWER: Duration = Duration::from_secs(1);
 /// Between two signs of life.
 const PING: Duration = Duration::from_secs(30);
 
 /// Makes a WebSocket of the connection. Without an upgrade `GET` is no method of this path.
-pub(super) async fn upgrade(
-    State(app): State<App>,
-    Extension(pass): Extension<Pass>,
-    asked: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Response {
+pub(super) async fn upgrade(State(app): State<App>, asked: Result<WebSocketUpgrade, WebSocketUpgradeRejection>) -> Response {
     let Ok(upgrade) = asked else { return wrong_method().await };
     let Ok(slot) = Arc::clone(&app.streams).try_acquire_owned() else { return crowded() };
-    upgrade.max_message_size(MAX_BODY).max_frame_size(MAX_BODY).on_upgrade(move |socket| {
-        let sessions = app.state.sessions.clone();
-        sessions.track_future(Session::new(app, pass, slot).run(socket))
-    })
+    upgrade.max_message_size(MAX_BODY).max_frame_size(MAX_BODY).on_upgrade(move |socket| Session::new(app, slot).run(socket))
 }
 
 /// One connection.
 struct Session {
     app: App,
-    /// Judged again for each message: a connection may outlive its caller's token.
-    pass: Pass,
     subscriptions: Subscriptions,
     /// Ended with the connection; what a call has begun goes on as its method says.
     calls: JoinSet<Option<Value>>,
@@ -67,44 +54,39 @@ enum Turn {
     Say(Vec<Value>),
     /// A sign of life is due.
     Ping,
-    /// The hive has stopped its workers.
+    /// The hive stops.
     Stop,
-    /// The caller may no longer call.
-    Unknown,
     /// The peer has left, or speaks no WebSocket.
     Gone,
 }
 
 impl Session {
-    fn new(app: App, pass: Pass, slot: OwnedSemaphorePermit) -> Self {
+    fn new(app: App, slot: OwnedSemaphorePermit) -> Self {
         let subscriptions = Subscriptions::new(Arc::clone(&app.state.events));
         let (_until_its_end, connection) = Connection::open();
-        Self { app, pass, subscriptions, calls: JoinSet::new(), connection, _until_its_end, _slot: slot }
+        Self { app, subscriptions, calls: JoinSet::new(), connection, _until_its_end, _slot: slot }
     }
 
     async fn run(mut self, mut socket: WebSocket) {
         let mut pings = interval(PING);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let workers_gone = self.app.state.workers_gone.clone();
+        let stopping = self.app.state.stopping.clone();
         loop {
             let turn = tokio::select! {
-                // What has been told is read to its end.
-                () = workers_gone.cancelled(), if !self.subscriptions.is_behind() => Turn::Stop,
-                _ = pings.tick() => self.pass.identity().await.map_or(Turn::Unknown, |_| Turn::Ping),
+                () = stopping.cancelled() => Turn::Stop,
+                _ = pings.tick() => Turn::Ping,
                 Some(done) = self.calls.join_next() => Turn::Say(done.ok().flatten().into_iter().collect()),
                 told = self.subscriptions.next() => Turn::Say(told),
-                heard = socket.recv(), if self.calls.len() < MAX_CALLS => self.hear(heard).await,
+                heard = socket.recv(), if self.calls.len() < MAX_CALLS => self.hear(heard),
             };
             let said = match turn {
                 Turn::Say(values) => say(&mut socket, values.into_iter().map(|v| Message::text(v.to_string()))).await,
-                // Told between the last look and the end.
-                Turn::Stop if self.subscriptions.is_behind() => continue,
                 Turn::Ping => say(&mut socket, [Message::Ping(Default::default())]).await,
                 Turn::Stop => {
-                    self.say_last_answers(&mut socket).await;
-                    return close(&mut socket, close_code::AWAY, "the hive stops").await;
+                    let frame = CloseFrame { code: close_code::AWAY, reason: "the hive stops".into() };
+                    let _ = say(&mut socket, [Message::Close(Some(frame))]).await;
+                    return;
                 }
-                Turn::Unknown => return close(&mut socket, close_code::POLICY, "the caller is no longer known").await,
                 Turn::Gone => return,
             };
             if said.is_err() {
@@ -113,17 +95,7 @@ impl Session {
         }
     }
 
-    /// What calls have come to with the last worker; those that wait for something else are given up.
-    async fn say_last_answers(&mut self, socket: &mut WebSocket) {
-        while let Ok(Some(done)) = timeout(LAST_ANSWER, self.calls.join_next()).await {
-            let answers = done.ok().flatten();
-            if say(socket, answers.into_iter().map(|v| Message::text(v.to_string()))).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    async fn hear(&mut self, heard: Option<Result<Message, axum::Error>>) -> Turn {
+    fn hear(&mut self, heard: Option<Result<Message, axum::Error>>) -> Turn {
         let bytes = match heard {
             Some(Ok(Message::Text(text))) => text.as_bytes().to_vec(),
             Some(Ok(Message::Binary(bytes))) => bytes.to_vec(),
@@ -131,21 +103,14 @@ impl Session {
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => return Turn::Say(vec![]),
             Some(Ok(Message::Close(_)) | Err(_)) | None => return Turn::Gone,
         };
-        let Some(identity) = self.pass.identity().await else { return Turn::Unknown };
         if let Some(answer) = self.subscriptions.answer(&bytes) {
             return Turn::Say(answer.into_iter().collect());
         }
         let rpc = self.app.rpc.clone();
-        let caller = Caller { identity: Some(identity), connection: Some(self.connection.clone()), gone: None };
+        let caller = Caller { connection: Some(self.connection.clone()), gone: None };
         self.calls.spawn(caller.runs(async move { rpc.handle(&bytes).await }));
         Turn::Say(vec![])
     }
-}
-
-/// Says why it ends. That the peer does not hear it changes nothing.
-async fn close(socket: &mut WebSocket, code: u16, reason: &'static str) {
-    let frame = CloseFrame { code, reason: reason.into() };
-    let _ = say(socket, [Message::Close(Some(frame))]).await;
 }
 
 /// Errors: the peer has left, or does not read.

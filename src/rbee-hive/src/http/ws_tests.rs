@@ -11,36 +11,35 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
+use tokio_util::sync::CancellationToken;
 
-use super::accept::{Ending, Listeners, serve};
-use super::router;
-use crate::access::{AccessRules, Role};
+use super::accept::{Listeners, serve};
+use super::{AccessRules, router};
 use crate::hive::fake;
 
 const LONG: Duration = Duration::from_secs(20);
 
-pub(super) struct Server {
-    pub(super) address: std::net::SocketAddr,
-    pub(super) events: Arc<EventHub>,
-    ending: Ending,
-    fake: Arc<fake::FakeWorkers>,
+struct Server {
+    address: std::net::SocketAddr,
+    events: Arc<EventHub>,
+    stopping: CancellationToken,
     _dir: tempfile::TempDir,
 }
 
-pub(super) async fn start() -> Server {
+async fn start() -> Server {
     let dir = tempfile::tempdir().unwrap();
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let unix = UnixListener::bind(dir.path().join("sock")).unwrap();
     let address = tcp.local_addr().unwrap();
     let mut rules = AccessRules::default();
-    rules.grant_uid(nix::unistd::geteuid().as_raw(), Role::Admin);
-    let (state, fake) = fake::state();
-    let (ending, events) = (Ending::of(&state), Arc::clone(&state.events));
-    tokio::spawn(serve(Listeners { tcp, tls: None, unix }, router(state, rules).unwrap(), ending.clone()));
-    Server { address, events, ending, fake, _dir: dir }
+    rules.uids.insert(nix::unistd::geteuid().as_raw());
+    let (state, _) = fake::state();
+    let (stopping, events) = (state.stopping.clone(), Arc::clone(&state.events));
+    tokio::spawn(serve(Listeners { tcp, unix }, router(state, rules).unwrap(), stopping.clone()));
+    Server { address, events, stopping, _dir: dir }
 }
 
-pub(super) async fn connect(server: &Server, headers: &[(&'static str, &str)]) -> Result<WebSocketStream<TcpStream>, Error> {
+async fn connect(server: &Server, headers: &[(&'static str, &str)]) -> Result<WebSocketStream<TcpStream>, Error> {
     let mut request = format!("ws://{}/rpc", server.address).into_client_request().unwrap();
     for (name, value) in headers {
         request.headers_mut().insert(*name, value.parse().unwrap());
@@ -49,12 +48,12 @@ pub(super) async fn connect(server: &Server, headers: &[(&'static str, &str)]) -
     client_async(request, stream).await.map(|(socket, _)| socket)
 }
 
-pub(super) async fn say(socket: &mut WebSocketStream<TcpStream>, message: Value) {
+async fn say(socket: &mut WebSocketStream<TcpStream>, message: Value) {
     socket.send(Message::text(message.to_string())).await.unwrap();
 }
 
 /// The next message that says something.
-pub(super) async fn hear(socket: &mut WebSocketStream<TcpStream>) -> Value {
+async fn hear(socket: &mut WebSocketStream<TcpStream>) -> Value {
     let hearing = async {
         loop {
             match socket.next().await.expect("the connection ended").unwrap() {
@@ -96,24 +95,37 @@ async fn calls_and_subscriptions_share_a_connection_until_the_hive_stops() {
     say(&mut socket, json!({"jsonrpc": "2.0", "method": "nope"})).await;
     socket.send(Message::text("{")).await.unwrap();
     assert_eq!(hear(&mut socket).await["error"]["code"], -32700, "and a notification has no answer");
-    server.ending.stopping.cancel();
-    let seq = tell(&server, "a");
-    assert_eq!(hear(&mut socket).await["params"]["result"]["seq"], seq, "what happens while workers are stopped is told");
-    // A call that ends with the last worker is answered, too.
-    say(&mut socket, json!({"jsonrpc": "2.0", "id": 5, "method": "worker_spawn", "params": {"model": "m", "worker_id": "hangs"}})).await;
-    let asked = async {
-        while server.fake.seen.lock().unwrap().iter().filter(|seen| *seen == "spawn hangs").count() < 2 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(LONG, asked).await.expect("it is not asked");
-    let seq = tell(&server, "a");
-    server.ending.workers_gone.cancel();
-    server.fake.end_hanging();
-    let last = [hear(&mut socket).await, hear(&mut socket).await];
-    assert!(last.iter().any(|said| said["params"]["result"]["seq"] == seq), "to the last of it: {last:?}");
-    assert!(last.iter().any(|said| said["id"] == 5 && said["error"].is_object()), "{last:?}");
+    server.stopping.cancel();
     assert_eq!(hear(&mut socket).await, json!({"close": 1001}));
+}
+
+#[tokio::test]
+async fn a_reader_that_was_too_slow_is_told_what_it_has_missed() {
+    let server = start().await;
+    let mut socket = connect(&server, &[]).await.unwrap();
+    say(&mut socket, json!({"jsonrpc": "2.0", "id": 1, "method": "worker_subscribe"})).await;
+    hear(&mut socket).await;
+    // More than the sockets hold and the ring keeps: the hive must go on telling all the same.
+    let long = "x".repeat(2000);
+    for n in 0..20_000_u64 {
+        server.events.tell(EventKind::Pressure, About::default(), json!({"n": n, "text": long}));
+        if n % 100 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let (mut next, mut missed) = (1, 0);
+    while next <= 20_000 {
+        let event = hear(&mut socket).await["params"]["result"].clone();
+        let seq = event["seq"].as_u64().unwrap();
+        if event["kind"] == "cut" {
+            missed += event["data"]["missed"].as_u64().unwrap();
+            assert_eq!(seq + 1, next + event["data"]["missed"].as_u64().unwrap());
+        } else {
+            assert_eq!(seq, next, "a gap without a marker");
+        }
+        next = seq + 1;
+    }
+    assert!(missed > 0, "nothing was cut: the test does not test what it should");
 }
 
 #[tokio::test]

@@ -10,15 +10,6 @@ impl From<&Refusal> for JobEnd {
     }
 }
 
-/// For the audit: `ok`, `cancelled`, or the kind of the error.
-pub(crate) fn outcome(end: &JobEnd) -> &str {
-    match end {
-        JobEnd::Done => "ok",
-        JobEnd::Error { kind, .. } => kind,
-        JobEnd::Cancelled => "cancelled",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,6 @@ use rbee_hive_policy::WorkerId;
 use rbee_hive_worker_lifecycle::{SpawnParams, WorkerFilter};
 use serde_json::Value;
 
-use crate::access::Role;
 use crate::params::{Fields, Param, Refusal, parse_spawn};
 
 /// An operation with its parameters.
@@ -50,24 +49,6 @@ const ONE: &[Param] = &[OPERATION, HIVE, WORKER];
 const LIST: &[Param] = &[OPERATION, HIVE, Param::optional("state", "{}"), Param::optional("labels", "{}")];
 
 impl Operation {
-    /// What its caller must be at the least: the same as for the method of its name.
-    pub(crate) fn role(&self) -> Role {
-        match self {
-            Self::Spawn(_) | Self::Stop { .. } | Self::Delete(_) => Role::Operate,
-            Self::Status(_) | Self::List(_) => Role::Observe,
-        }
-    }
-
-    /// What it changes, for the audit, and of which worker; `None`: it reads.
-    pub(crate) fn change(&self) -> Option<(&'static str, Option<String>)> {
-        match self {
-            Self::Spawn(params) => Some(("job worker_spawn", params.worker_id.as_ref().map(ToString::to_string))),
-            Self::Stop { worker, .. } => Some(("job worker_stop", Some(worker.to_string()))),
-            Self::Delete(worker) => Some(("job worker_delete", Some(worker.to_string()))),
-            Self::Status(_) | Self::List(_) => None,
-        }
-    }
-
     /// Reads a body that is JSON; `hive` is this hive's own id.
     pub(crate) fn parse(body: Value, hive: &str) -> Result<Self, Refusal> {
         if !body.is_object() {

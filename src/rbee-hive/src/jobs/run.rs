@@ -8,10 +8,7 @@ use rbee_hive_worker_lifecycle::{ErrorKind, LifecycleError, SpawnParams, WorkerV
 use serde_json::json;
 use tokio::task::JoinError;
 
-use super::end::outcome;
 use super::{Job, JobEnd, Operation};
-use crate::access::Identity;
-use crate::access::audit::Change;
 use crate::hive::HiveState;
 use crate::params::Refusal;
 
@@ -24,18 +21,9 @@ struct JobState {
     job: Arc<Job>,
 }
 
-/// Starts `operation` and returns at once. What it changes is on record with who asked.
-pub(crate) fn start(hive: &Arc<HiveState>, operation: Operation, by: Identity) -> Result<Arc<Job>, Refusal> {
-    let change = operation.change().map(|(name, worker_id)| Change::begin(&by, name, worker_id));
-    let job = match hive.jobs.open() {
-        Ok(job) => job,
-        Err(refusal) => {
-            if let Some(change) = change {
-                change.ended(&refusal.kind());
-            }
-            return Err(refusal);
-        }
-    };
+/// Starts `operation` and returns at once.
+pub(crate) fn start(hive: &Arc<HiveState>, operation: Operation) -> Result<Arc<Job>, Refusal> {
+    let job = hive.jobs.open()?;
     let state = JobState { hive: Arc::clone(hive), job: Arc::clone(&job) };
     tokio::spawn(async move {
         // In a task within the task: a panic must end the stream, too, or its readers would wait for ever.
@@ -47,9 +35,6 @@ pub(crate) fn start(hive: &Arc<HiveState>, operation: Operation, by: Identity) -
                 JobEnd::Error { kind: "setup_failed".into(), message: "internal error".into() }
             }
         };
-        if let Some(change) = change {
-            change.ended(outcome(&end));
-        }
         job.finish(end);
         hive.jobs.close(&job);
     });

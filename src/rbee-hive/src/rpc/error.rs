@@ -36,8 +36,3 @@ pub(crate) fn error_response(id: Value, error: (i32, &str), data: Option<Value>)
     }
     json!({"jsonrpc": "2.0", "error": object, "id": id})
 }
-
-/// Whether a response refuses its caller for want of a role.
-pub(crate) fn is_forbidden(response: &Value) -> bool {
-    response["error"]["data"]["kind"] == "forbidden"
-}

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-use crate::access::Role;
 use crate::hive::HiveState;
 use crate::params::{Fields, Param, Refusal};
 
@@ -26,8 +25,6 @@ pub(crate) enum WhenClientLeaves {
 pub(crate) struct Method {
     /// Name on the wire.
     pub(crate) name: &'static str,
-    /// What its caller must be at the least.
-    pub(crate) role: Role,
     /// One sentence for `rpc.discover`.
     pub(crate) summary: &'static str,
     /// Parameters in their positions.

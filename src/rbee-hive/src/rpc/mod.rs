@@ -13,5 +13,5 @@ mod methods;
 mod subscriptions;
 
 pub(crate) use dispatch::Rpc;
-pub(crate) use error::{error_response, is_forbidden};
+pub(crate) use error::error_response;
 pub(crate) use subscriptions::{Subscriptions, kind as event_kind};

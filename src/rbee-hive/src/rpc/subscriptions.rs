@@ -70,11 +70,6 @@ impl Subscriptions {
         Ok(json!(self.list.len() < before))
     }
 
-    /// Whether something was told that was not read yet.
-    pub(crate) fn is_behind(&self) -> bool {
-        self.list.iter().any(|(_, feed)| feed.is_behind())
-    }
-
     /// The next notifications, in order; for ever, without a subscription. Nothing is lost when this is not awaited to its end.
     pub(crate) async fn next(&mut self) -> Vec<Value> {
         // The one that is the furthest behind: only where that one has read all there is, all of them wait.

@@ -16,10 +16,9 @@ use super::lock::{self, HiveLock};
 use super::places::{Places, Starter};
 use super::privileges::{self, Account};
 use super::rules;
-use crate::access::{AccessRules, AccessState};
 use crate::args::ServeArgs;
-use crate::config::{self, Config, OnTerminate};
-use crate::http::group_id;
+use crate::config::{self, Config};
+use crate::http::{AccessRules, group_id};
 use crate::launch::{self, LauncherStart, SpawnerStart, StartedLauncher};
 
 /// The TCP port without `--port`.
@@ -32,53 +31,54 @@ pub(super) struct Booted {
     pub(super) unix: std::os::unix::net::UnixListener,
     pub(super) socket: PathBuf,
     pub(super) rules: AccessRules,
-    pub(super) access: AccessState,
     pub(super) lock: HiveLock,
     pub(super) observer: ObserverCache,
-    /// What becomes of workers at a signal.
-    pub(super) on_terminate: OnTerminate,
 }
 
 /// Brings a hive up; the order of the steps is told in [`super`].
 pub(super) fn boot(options: ServeArgs) -> Result<Booted, ServeError> {
     let address = SocketAddr::new(options.listen.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), options.port.unwrap_or(DEFAULT_PORT));
+    check_loopback(address.ip())?;
     let config = options.places.config.as_deref().map_or_else(|| Ok(Config::default()), config::load)?;
-    rules::check_listening(address.ip(), &options, &config)?;
     let sample_interval = config.sample_interval()?;
     let starter = Starter::current();
     let account = (starter == Starter::Root).then(|| Account::resolve(&options)).transpose()?;
-    // Files that only root may read; and what is wrong with them is told before anything is made.
-    let socket_access = socket_access(&options, account)?;
-    let (rules, access) = rules::access(&options, &config, (account, socket_access.gid))?;
     let places = Places::resolve(&options.places, starter, std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from))?;
     places.make(account.as_ref())?;
     lock::check_free(&places.state)?;
 
     // While it may: who is to tell of workers that run out of memory is not to go before them.
     rbee_hive_sandbox::oom::spare();
-    // An init whose launcher has ended is this process's to reap; before that, so that none escapes.
-    nix::sys::prctl::set_child_subreaper(true).context("become the subreaper of workers' inits")?;
-    let mut launcher = launch::start_launcher(&launcher_start(&options, &places, account))?;
+    let launcher = launch::start_launcher(&launcher_start(&options, &places, account))?;
     // Before the drop: the file may be root's alone. It forks, which no threaded process may, and nobody is here but us.
     let inventory = crate::gpus::inventory(options.places.devices.as_deref())?;
     let observer = crate::gpus::observer(&inventory);
 
     let lock = HiveLock::take(&places.state)?;
+    let access = socket_access(&options, account)?;
+    let rules = rules::access_rules(&options, &config, access.gid)?;
     let socket = options.socket.clone().unwrap_or_else(|| places.state.join("hive.sock"));
-    let bound = Bound::bind(address, &socket, socket_access)?;
-    let held = (places.open_logs()?, places.open_own()?, places.open_workers()?);
+    let bound = Bound::bind(address, &socket, access)?;
+    let (log_dir, records) = (places.open_logs()?, places.open_own()?);
     raise_open_files();
-    launch::hear_found(&mut launcher)?;
     if let Some(account) = account {
         privileges::drop_to(account)?;
     }
     let address = bound.address;
     launch::tell_ports(&launcher, address.port(), &options.ports.unwrap_or(config.ports).range())?;
     let (tcp, unix) = bound.listen()?;
-    announce(if access.tls.is_some() { "https" } else { "http" }, address, &socket)?;
-    let on_terminate = config.on_terminate;
-    let spawner = spawner_start(&options, (&config, sample_interval), (launcher, held, inventory));
-    Ok(Booted { spawner, tcp, unix, socket, rules, access, lock, observer, on_terminate })
+    announce(address, &socket)?;
+    let spawner = spawner_start(&options, (&config, sample_interval), (launcher, log_dir, records, inventory));
+    Ok(Booted { spawner, tcp, unix, socket, rules, lock, observer })
+}
+
+fn check_loopback(ip: IpAddr) -> Result<(), ServeError> {
+    if ip.to_canonical().is_loopback() {
+        return Ok(());
+    }
+    Err(ServeError::Usage(format!(
+        "--listen {ip} is beyond loopback: that needs TLS, which this version does not have; listen on 127.0.0.1 and put a TLS proxy in front"
+    )))
 }
 
 fn launcher_start(options: &ServeArgs, places: &Places, account: Option<Account>) -> LauncherStart {
@@ -92,13 +92,13 @@ fn launcher_start(options: &ServeArgs, places: &Places, account: Option<Account>
 fn spawner_start(
     options: &ServeArgs,
     (config, sample_interval): (&Config, Duration),
-    (launcher, (log_dir, records, verdicts), inventory): (StartedLauncher, (OwnedFd, OwnedFd, OwnedFd), Inventory),
+    held: (StartedLauncher, OwnedFd, OwnedFd, Inventory),
 ) -> SpawnerStart {
+    let (launcher, log_dir, records, inventory) = held;
     SpawnerStart {
         launcher,
         log_dir,
         records,
-        verdicts,
         ports: options.ports.unwrap_or(config.ports).range(),
         max_workers: config.max_workers,
         sample_interval,
@@ -125,7 +125,22 @@ fn raise_open_files() {
 }
 
 /// The one line on stdout: scripts read the picked port from it.
-fn announce(scheme: &str, address: SocketAddr, socket: &std::path::Path) -> anyhow::Result<()> {
+fn announce(address: SocketAddr, socket: &std::path::Path) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
-    writeln!(out, "listening on {scheme}://{address} and unix:{}", socket.display()).and_then(|()| out.flush()).context("write to stdout")
+    writeln!(out, "listening on http://{address} and unix:{}", socket.display()).and_then(|()| out.flush()).context("write to stdout")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_beyond_loopback_is_a_usage_error() {
+        for ip in ["0.0.0.0", "::", "192.168.0.1"] {
+            assert!(matches!(check_loopback(ip.parse().unwrap()), Err(ServeError::Usage(_))), "{ip}");
+        }
+        for ip in ["127.0.0.1", "127.8.0.1", "::1"] {
+            assert!(check_loopback(ip.parse().unwrap()).is_ok(), "{ip}");
+        }
+    }
 }

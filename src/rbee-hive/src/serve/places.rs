@@ -65,12 +65,6 @@ impl Places {
         Ok(File::open(&path).with_context(|| format!("open the hive's directory {path:?}"))?.into())
     }
 
-    /// Where the launcher and inits keep their records of workers, opened.
-    pub(super) fn open_workers(&self) -> anyhow::Result<OwnedFd> {
-        let path = self.state.join("workers");
-        Ok(File::open(&path).with_context(|| format!("open the directory of workers' records {path:?}"))?.into())
-    }
-
     /// The workers' log directory, opened.
     pub(super) fn open_logs(&self) -> anyhow::Result<OwnedFd> {
         let path = self.log.join("workers");

@@ -59,11 +59,6 @@ impl WorkerLeaf {
         Ok(leaf)
     }
 
-    /// Whether there is any cgroup at all.
-    pub fn is_there(&self) -> bool {
-        self.v2.is_some() || !self.v1.is_empty()
-    }
-
     /// Every descriptor that this holds, for a list of what to keep open.
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
         self.v2.iter().chain(self.v1.iter().map(|(_, fd)| fd)).map(AsFd::as_fd).collect()

@@ -28,8 +28,6 @@ mod protection;
 mod reader;
 mod removal;
 mod root;
-mod strangers;
-mod sweep;
 pub mod text;
 mod tree;
 mod update;
@@ -42,8 +40,6 @@ mod pressure_tests;
 mod privileged_tests;
 #[cfg(test)]
 mod protection_tests;
-#[cfg(test)]
-mod sweep_tests;
 #[cfg(test)]
 mod test_tree;
 #[cfg(test)]

@@ -184,6 +184,25 @@ fn a_second_hive_on_a_root_is_refused_and_the_first_one_unharmed() {
 }
 
 #[test]
+fn leftovers_of_a_dead_hive_are_killed_and_removed_at_open() {
+    let Some(f) = fixture("leftovers", |_| ()) else { return };
+    let (layout, root) = (f.tree.layout.clone(), f.tree.root.clone());
+    let leaves = f.tree.make_leaves(&id("old"), &Limits::new(), &[node("/dev/null", 3)]).unwrap();
+    let mut child = forking_worker(&f, &leaves);
+    // A launcher that dies: its lock goes with it, its groups stay.
+    let Fixture { tree, dirs } = f;
+    drop(tree);
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+    let mut tree = Tree::open_in(layout, &own, &root).unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert!(tree.facts().notes.iter().any(|n| n.contains("removed 1 worker cgroup")), "{:?}", tree.facts().notes);
+    assert_eq!(tree.destroy(), Vec::<String>::new());
+    for dir in dirs {
+        assert!(!dir.exists());
+    }
+}
+
+#[test]
 fn the_last_hive_below_a_default_parent_removes_it() {
     let Some(f) = fixture("parents-probe", |_| ()) else { return };
     let layout = f.tree.layout.clone();

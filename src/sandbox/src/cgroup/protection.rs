@@ -114,10 +114,10 @@ pub(super) fn give_back(tree: &Tree, id: &WorkerId) {
     }
 }
 
-/// Makes the sums those of the workers that there are.
+/// Makes the sums those of a tree without workers.
 pub(super) fn reset(tree: &Tree) {
-    let Some(workers) = above(tree).and_then(|above| above.ours.into_iter().next()).filter(|dir| low(dir).is_some()) else { return };
-    if let Err(e) = sum(&workers).and_then(|()| sum_up(tree)) {
+    let Some(before) = above(tree).and_then(|above| low(&above.ours[0])) else { return };
+    if let Err(e) = count(tree, before, 0).and_then(|()| sum_up(tree)) {
         tracing::warn!(error = %e, "memory that an earlier hive had protected is still counted");
     }
 }

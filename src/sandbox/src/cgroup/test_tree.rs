@@ -116,17 +116,3 @@ pub(super) fn forking_worker(fixture: &Fixture, leaves: &Leaves) -> Child {
     until("four processes", || leaves.worker_leaf().pids().len() >= 4);
     child
 }
-
-/// Starts what a sandbox is to its cgroups: the first process of a pid namespace in `init`, and below it a worker that has forked twice, in
-/// `worker`. Gives back the process that waits for it.
-pub(super) fn sandboxed_worker(fixture: &Fixture, leaves: &Leaves) -> Child {
-    let script = "for d in \"$@\"; do echo 0 > \"$d/init/cgroup.procs\" || exit 99; done\n\
-        (for d in \"$@\"; do echo 0 > \"$d/worker/cgroup.procs\"; done; (setsid sh -c 'sleep 1000 & exec sleep 1000' &)\n\
-        sleep 1000 & exec sleep 1000) &\nwait";
-    let group = leaves.path.as_deref().unwrap().trim_end_matches("/worker");
-    let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "--kill-child", "sh", "-c", script, "sh"]).args(fixture.dirs_of(group));
-    let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    until("four processes", || leaves.worker_leaf().pids().len() >= 4);
-    child
-}

@@ -40,8 +40,8 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Finds the host's layout and makes `<root>`, `<root>/hive` and `<root>/workers` in every hierarchy; leftovers of an earlier hive stay until
-    /// [`sweep`](Self::sweep). `root` is relative to each mount; where it is `None` it is `default_root` (below the own v2 group for
+    /// Finds the host's layout and makes `<root>`, `<root>/hive` and `<root>/workers` in every hierarchy; leftovers of an earlier hive are
+    /// killed and removed. `root` is relative to each mount; where it is `None` it is `default_root` (below the own v2 group for
     /// those who are not root). Where nothing can be written the mode is `none`, with the reason in the notes.
     ///
     /// Errors: `BadRoot`, `RootTaken`, and what fails below a root that could be made.
@@ -50,9 +50,9 @@ impl Tree {
         let layout = detect::layout(&mounts, &detect::usable_here);
         let own = read_proc("/proc/self/cgroup")?;
         match root {
-            Some(given) => Self::open_unswept(layout, &own, given),
+            Some(given) => Self::open_in(layout, &own, given),
             None => {
-                let mut tree = Self::open_unswept(layout.clone(), &own, &default_below(&layout, &own, default_root))?;
+                let mut tree = Self::open_in(layout.clone(), &own, &default_below(&layout, &own, default_root))?;
                 tree.adopt_parents(default_root);
                 Ok(tree)
             }
@@ -65,10 +65,11 @@ impl Tree {
         let ends = default_root.match_indices('/').map(|(at, _)| at).filter(|at| *at > 0);
         let parents: Vec<String> = ends.map(|at| format!("{base}{}", &default_root[..at])).collect();
         self.created_parents = self.layout.hierarchies.iter().flat_map(|h| parents.iter().map(|p| h.dir(p))).collect();
+        protection::reset(self);
     }
 
     /// [`open`](Self::open) in a known layout; `own` is the text of `/proc/self/cgroup`.
-    pub(super) fn open_unswept(layout: Layout, own: &str, root: &str) -> Result<Self, CgroupError> {
+    pub(super) fn open_in(layout: Layout, own: &str, root: &str) -> Result<Self, CgroupError> {
         check_root(root)?;
         let mut tree = Self {
             layout,
@@ -124,8 +125,9 @@ impl Tree {
         Ok(())
     }
 
-    /// Our two groups made, ourselves out of the way of v2's no-internal-process rule, controllers enabled.
+    /// Leftovers away, our two groups made, ourselves out of the way of v2's no-internal-process rule, controllers enabled.
     fn prepare(&mut self) -> Result<(), CgroupError> {
+        self.sweep();
         for hierarchy in &self.layout.hierarchies {
             for part in ["", "/hive", "/workers"] {
                 let dir = hierarchy.dir(&format!("{}{part}", self.root));
@@ -141,7 +143,37 @@ impl Tree {
             interface::write(&v2.dir(&format!("{}/hive/cgroup.procs", self.root)), "0")?;
         }
         self.settle();
+        protection::reset(self);
         Ok(())
+    }
+
+    fn sweep(&mut self) {
+        let workers = format!("{}/workers", self.root);
+        let names = removal::worker_groups(&self.layout.hierarchies, &workers);
+        let mut removed = 0;
+        for name in &names {
+            match self.clear(&format!("{workers}/{name}")) {
+                Removal::Done => removed += 1,
+                Removal::Busy { left } => self.layout.notes.push(format!("leftover of an earlier hive: {}", left.join(", "))),
+            }
+        }
+        if removed > 0 {
+            self.layout.notes.push(format!("removed {removed} worker cgroups that an earlier hive had left"));
+        }
+    }
+
+    /// Kills what is in a group and removes it, waiting a bounded time for the processes to end.
+    pub(super) fn clear(&self, path: &str) -> Removal {
+        match kill_group(&self.layout.hierarchies, path) {
+            Ok(()) => removal::remove_everywhere(&self.layout.hierarchies, path),
+            Err(e) => match removal::remove_everywhere(&self.layout.hierarchies, path) {
+                Removal::Done => Removal::Done,
+                Removal::Busy { mut left } => {
+                    left.push(e.to_string());
+                    Removal::Busy { left }
+                }
+            },
+        }
     }
 
     /// Enables the v2 controllers that are still missing on the way to the workers. Done again once the hive is out of the way.
@@ -310,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_host_without_cgroups_is_mode_none_with_a_reason() {
-        let mut tree = Tree::open_unswept(Layout::default(), "0::/\n", "/rbee-hive-test-none").unwrap();
+        let mut tree = Tree::open_in(Layout::default(), "0::/\n", "/rbee-hive-test-none").unwrap();
         let facts = tree.facts();
         assert_eq!((facts.mode, facts.notes.len(), facts.mounts.len()), (CgroupMode::None, 1, 0));
         assert!(tree.unenforceable().contains_key(&LimitKey::MemoryMax));
@@ -323,7 +355,7 @@ mod tests {
     fn a_hierarchy_that_refuses_is_a_note_and_not_an_error() {
         let gone = Hierarchy { version: Version::V2, controllers: vec![], mount: "/proc/self/fdinfo".into(), mount_root: "/".into() };
         let layout = Layout { hierarchies: vec![gone], notes: vec![] };
-        let tree = Tree::open_unswept(layout, "0::/\n", "/rbee-hive-test-none").unwrap();
+        let tree = Tree::open_in(layout, "0::/\n", "/rbee-hive-test-none").unwrap();
         assert_eq!(tree.mode(), CgroupMode::None);
         assert!(
             tree.facts().notes[0].starts_with("/proc/self/fdinfo is not used: /rbee-hive-test-none can't be made there"),

@@ -7,7 +7,7 @@ use rbee_hive_policy::SandboxPlan;
 
 use super::{HostNumbers, OomContext};
 use crate::cgroup::Leaves;
-use crate::launcher::{DenyLists, OpenFiles};
+use crate::launcher::DenyLists;
 use crate::mount_tree::{MountApi, Tree};
 use crate::protocol::{Channel, FromInit, ToInit};
 use crate::seccomp::Filters;
@@ -39,14 +39,8 @@ pub(crate) struct InitContext {
     pub(crate) stdio: Stdio,
     /// `workers/<id>` in the state directory.
     pub(crate) state: OwnedFd,
-    /// Where a later hive comes in, bound by the launcher; `None` for a foreground command, which nobody comes to.
-    pub(crate) door: Option<OwnedFd>,
-    /// The machine's present run, for what is written.
-    pub(crate) boot_id: String,
-    /// The limit that the launcher has raised for itself alone.
-    pub(crate) open_files: Option<OpenFiles>,
-    /// Keep the worker's GPUs and then its uid locked for as long as the init lives.
-    pub(crate) locks: Vec<OwnedFd>,
+    /// Keep the worker's uid and its GPUs locked for as long as the init lives.
+    pub(crate) locks: Vec<RawFd>,
     /// The root being made, from the step that mounts it to the one that seals it.
     pub(crate) root: Option<super::root::NewRoot>,
     /// The worker's ends of its output pipes, then the init's; set by their step.
@@ -79,7 +73,7 @@ impl InitContext {
         let mut list = vec![self.control.as_raw_fd(), self.state.as_raw_fd()];
         list.extend(self.leaves.raw_fds());
         list.extend(self.trees.iter().flatten().map(Tree::as_raw_fd));
-        list.extend(self.locks.iter().chain(&self.door).map(AsRawFd::as_raw_fd));
+        list.extend(&self.locks);
         list.extend(self.oom.raw_fds());
         match &self.stdio {
             Stdio::Logged { directory } => list.push(directory.as_raw_fd()),

@@ -54,9 +54,6 @@ pub(crate) struct Running {
     pub(crate) pid: i32,
     /// Its number as the host sees it.
     pub(crate) host_pid: Option<i32>,
-    pub(crate) pidfd: OwnedFd,
-    /// Start time of the worker's own process, clock ticks after boot.
-    pub(crate) start_ticks: Option<u64>,
     pub(crate) outputs: Option<[OwnedFd; 2]>,
     pub(crate) made: Made,
 }
@@ -121,7 +118,7 @@ fn start_worker(context: &mut InitContext, proof: &SingleThreaded) -> Result<Run
             // A hive that is gone already is noticed by the supervision, which knows what the policy says about that.
             let _ = context.control.send(&FromInit::Started { start_ticks }, &[pidfd.as_fd()]);
             let loaded = context.filters.as_ref().map_or(0, |f| f.refusing.len() + 1);
-            Ok(Running { pid, host_pid, pidfd, start_ticks, outputs, made: crate::verify::read::inside::made(pid, loaded) })
+            Ok(Running { pid, host_pid, outputs, made: crate::verify::read::inside::made(pid, loaded) })
         }
     }
 }

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::Serialize;
 
 use super::InitContext;
@@ -19,15 +18,13 @@ pub(crate) const RECORD_VERSION: u32 = 1;
 struct VerdictRecord<'a> {
     version: u32,
     worker_id: &'a str,
-    boot_id: &'a str,
     verdict: &'a Verdict,
     resources: &'a Resources,
 }
 
 /// Writes `verdict.json` into the worker's state directory.
 pub(super) fn write_verdict(context: &InitContext, verdict: &Verdict, resources: &Resources) -> io::Result<()> {
-    let (worker_id, boot_id) = (context.plan.worker_id.as_str(), context.boot_id.as_str());
-    let record = VerdictRecord { version: RECORD_VERSION, worker_id, boot_id, verdict, resources };
+    let record = VerdictRecord { version: RECORD_VERSION, worker_id: context.plan.worker_id.as_str(), verdict, resources };
     write_whole(context.state.as_fd(), "verdict.json", &record)
 }
 
@@ -37,10 +34,7 @@ pub(crate) fn write_whole(directory: BorrowedFd<'_>, name: &str, value: &impl Se
     let temporary = format!(".{name}.new");
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file = openat(directory, temporary.as_str(), flags, Mode::from_bits_truncate(0o644))?;
-    let written = std::fs::File::from(file).write_all(&text).and_then(|()| Ok(renameat(directory, temporary.as_str(), directory, name)?));
-    if written.is_err() {
-        // Where there is no room for it, there is none for a part of it.
-        let _ = unlinkat(directory, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
-    }
-    written
+    std::fs::File::from(file).write_all(&text)?;
+    renameat(directory, temporary.as_str(), directory, name)?;
+    Ok(())
 }

@@ -5,18 +5,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, fchown};
-use rbee_hive_policy::{Life, WorkerId};
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, mkdirat, open, openat, unlinkat};
+use rbee_hive_policy::SandboxPlan;
+use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, open, openat, unlinkat};
 use rustix::io::Errno;
+use serde::Serialize;
 
 use super::{LauncherOptions, Purpose};
+use crate::init::write_whole;
 use crate::step::{CallError, failed};
 
 /// What a worker's state and log directories can hold: only these are ever removed.
-const RECORDS: &[&str] = &["plan.json", "verdict.json", "init.sock", ".plan.json.new", ".verdict.json.new"];
-const LOGS: &[&str] = &["log", "log.1"];
-/// Most workers' directories that are looked into at a start.
-const MOST: usize = 16_384;
+const KNOWN_FILES: &[&str] = &["plan.json", "verdict.json", ".plan.json.new", ".verdict.json.new", "log", "log.1"];
 
 pub(super) struct Directories {
     state: OwnedFd,
@@ -43,22 +42,8 @@ impl Directories {
         Ok(Self { state, logs, staging, group: options.group, workers, own })
     }
 
-    /// The worker's state and log directories: made afresh, or those that it has, with its log.
-    pub(super) fn take(&self, id: &str, life: Life) -> Result<(OwnedFd, OwnedFd), CallError> {
-        match life {
-            Life::First => self.make(id),
-            Life::Again => self.reuse(id).map_err(failed(|| format!("open the directories of {id:?}"))),
-        }
-    }
-
-    /// What the life before has left of records is not this one's.
-    fn reuse(&self, id: &str) -> io::Result<(OwnedFd, OwnedFd)> {
-        let (state, logs) = (directory(self.state.as_fd(), id)?, directory(self.logs.as_fd(), id)?);
-        RECORDS.iter().try_for_each(|record| unlink(&state, record))?;
-        Ok((state, logs))
-    }
-
-    fn make(&self, id: &str) -> Result<(OwnedFd, OwnedFd), CallError> {
+    /// Makes the worker's state and log directories afresh.
+    pub(super) fn make(&self, id: &str) -> Result<(OwnedFd, OwnedFd), CallError> {
         self.forget(id).map_err(failed(|| format!("remove the old directories of {id:?}")))?;
         let one = |parent: BorrowedFd<'_>| -> Result<OwnedFd, CallError> {
             mkdirat(parent, id, Mode::from_raw_mode(0o750)).map_err(failed(|| format!("mkdirat({id:?})")))?;
@@ -80,47 +65,6 @@ impl Directories {
         Ok(directory(self.state.as_fd(), id)?)
     }
 
-    /// [`state_of`](Self::state_of) from an earlier launcher's time, if that is its own still.
-    ///
-    /// Errors: why it is not believed.
-    pub(super) fn old_state_of(&self, id: &str) -> Result<OwnedFd, String> {
-        let found = self.state_of(id).map_err(|e| format!("its directory can't be opened: {e}"))?;
-        let there = rustix::fs::fstat(&found).map_err(|e| format!("its directory can't be looked at: {e}"))?;
-        if there.st_uid != rustix::process::geteuid().as_raw() || there.st_mode & 0o022 != 0 {
-            return Err(format!(
-                "its directory belongs to uid {} and has mode {:04o}: others may have written there",
-                there.st_uid,
-                there.st_mode & 0o7777
-            ));
-        }
-        Ok(found)
-    }
-
-    /// Whose directories there are, in order; names that are no worker's are left out, and so are those that are not `wanted` where there are too
-    /// many.
-    ///
-    /// Errors: the directory of all of them can't be listed.
-    pub(super) fn workers(&self, wanted: impl Fn(&WorkerId) -> bool) -> io::Result<Vec<WorkerId>> {
-        let (mut ids, mut more, mut left_out) = (Vec::new(), 0, 0_usize);
-        for entry in Dir::read_from(&self.state)? {
-            let entry = entry?;
-            let Some(id) = entry.file_name().to_str().ok().and_then(|name| WorkerId::parse(name).ok()) else { continue };
-            if wanted(&id) {
-                ids.push(id);
-            } else if more < MOST {
-                more += 1;
-                ids.push(id);
-            } else {
-                left_out += 1;
-            }
-        }
-        if left_out > 0 {
-            tracing::warn!(left_out, "there are too many directories of workers to tell of all: remove those of before by hand");
-        }
-        ids.sort();
-        Ok(ids)
-    }
-
     /// Removes the hive's socket, which the hive itself may not: the state directory is root's.
     pub(super) fn remove_socket(&self) {
         let _ = std::fs::remove_file(self.staging.with_file_name("hive.sock"));
@@ -139,6 +83,19 @@ impl Directories {
         remove(self.state.as_fd(), id)?;
         remove(self.logs.as_fd(), id)
     }
+}
+
+#[derive(Serialize)]
+struct PlanRecord<'a> {
+    version: u32,
+    plan: &'a SandboxPlan,
+    cgroup: Option<&'a str>,
+}
+
+/// Writes `plan.json` into a worker's state directory, whole: a reader sees the one before or this one.
+pub(super) fn write_plan(state: &OwnedFd, plan: &SandboxPlan, cgroup: Option<&str>) -> Result<(), CallError> {
+    let record = PlanRecord { version: 1, plan, cgroup };
+    write_whole(state.as_fd(), "plan.json", &record).map_err(failed(|| "write(plan.json)".into()))
 }
 
 /// `workers/` in one of the two directories: both are the launcher's own, and no link leads to it.
@@ -183,48 +140,18 @@ fn remove(parent: BorrowedFd<'_>, name: &str) -> io::Result<()> {
         Err(Errno::NOENT) => return Ok(()),
         Err(e) => return Err(e.into()),
     };
-    RECORDS.iter().chain(LOGS).try_for_each(|file| unlink(&inside, file))?;
-    Ok(unlinkat(parent, name, AtFlags::REMOVEDIR)?)
-}
-
-/// One that is not there is as good as removed.
-fn unlink(directory: &OwnedFd, file: &str) -> io::Result<()> {
-    match unlinkat(directory, file, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(e) => Err(e.into()),
+    for file in KNOWN_FILES {
+        match unlinkat(&inside, *file, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(e) => return Err(e.into()),
+        }
     }
+    Ok(unlinkat(parent, name, AtFlags::REMOVEDIR)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_later_life_has_the_log_and_no_record_of_the_one_before_and_what_never_ran_has_none() {
-        let dir = tempfile::tempdir().unwrap();
-        let open = |name: &str| -> OwnedFd {
-            std::fs::create_dir_all(dir.path().join(name)).unwrap();
-            std::fs::File::open(dir.path().join(name)).unwrap().into()
-        };
-        let directories = Directories {
-            state: open("state"),
-            logs: open("logs"),
-            staging: dir.path().into(),
-            group: rustix::process::getegid().as_raw(),
-            workers: (dir.path().into(), dir.path().into()),
-            own: vec![],
-        };
-        let refused = directories.take("w", Life::Again).unwrap_err();
-        assert_eq!(refused.source.raw_os_error(), Some(libc::ENOENT));
-        drop(directories.take("w", Life::First).unwrap());
-        std::fs::write(dir.path().join("logs/w/log"), "said").unwrap();
-        std::fs::write(dir.path().join("state/w/verdict.json"), "{}").unwrap();
-        drop(directories.take("w", Life::Again).unwrap());
-        assert_eq!(std::fs::read_to_string(dir.path().join("logs/w/log")).unwrap(), "said");
-        assert!(!dir.path().join("state/w/verdict.json").exists(), "it would be told as this life's");
-        drop(directories.take("w", Life::First).unwrap());
-        assert!(!dir.path().join("logs/w/log").exists());
-    }
 
     #[test]
     fn only_files_of_ours_are_removed() {

@@ -6,7 +6,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -122,20 +122,9 @@ pub(super) struct Locked {
 }
 
 impl Locked {
-    /// One that an adopted init holds, as it handed it out: where another adopted one is on that node, it is the same lock.
-    pub(super) fn held(number: DeviceNumber, file: OwnedFd, ledger: &Ledger) -> Self {
-        let ours = ledger.entries.values().flat_map(|e| &e.locks).find(|lock| lock.number == number);
-        ours.cloned().unwrap_or_else(|| Self { number, file: Arc::new(file) })
-    }
-
-    /// Which node.
-    pub(super) fn number(&self) -> DeviceNumber {
-        self.number
-    }
-
-    /// For an init to hold, too.
-    pub(super) fn share(&self) -> io::Result<OwnedFd> {
-        self.file.try_clone()
+    /// For an init to inherit.
+    pub(super) fn as_raw(&self) -> RawFd {
+        self.file.as_raw_fd()
     }
 }
 
@@ -193,27 +182,6 @@ mod tests {
         drop(born);
         assert_eq!(locks(None).unlock(third, Gone::Not), [NODE]);
         assert_eq!(take(&locks(None), &other, NODE).unwrap_err(), LaunchErrorKind::DeviceBusy, "something does not die");
-    }
-
-    #[test]
-    fn sharers_that_were_adopted_share_their_lock_as_before() {
-        let directory = tempfile::tempdir().unwrap();
-        let locks = locks(directory.path(), None);
-        let (mut hive, other) = (super::super::ledger::tests::shared(&[Share::Ways(2); 2]), Ledger::new(9, None));
-        let made = take(&locks, &other, NODE).unwrap();
-        // Each init has handed a descriptor of its own out, of the one lock that the launcher before had.
-        let held: Vec<OwnedFd> = (0..2).map(|_| made[0].share().unwrap()).collect();
-        drop(made);
-        for (id, file) in ["w0", "w1"].into_iter().zip(held) {
-            let lock = Locked::held(NODE, file, &hive);
-            hive.entries.get_mut(&rbee_hive_policy::WorkerId::parse(id).unwrap()).unwrap().locks = vec![lock];
-        }
-        let (_, first) = hive.entries.pop_first().unwrap();
-        assert!(locks.unlock(first.locks, Gone::All).is_empty());
-        assert_eq!(take(&locks, &other, NODE).unwrap_err(), LaunchErrorKind::DeviceBusy, "one is left");
-        let (_, second) = hive.entries.pop_first().unwrap();
-        assert!(locks.unlock(second.locks, Gone::All).is_empty());
-        assert!(take(&locks, &other, NODE).is_ok());
     }
 
     #[test]

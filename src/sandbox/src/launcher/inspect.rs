@@ -11,7 +11,7 @@ impl Launcher {
             let error = Some(format!("the launcher has no worker {id}"));
             return FromLauncher::Inspected { seq, program: ProgramSeen { error, ..ProgramSeen::default() } };
         };
-        let ours = entry.record.device_program;
+        let ours = entry.device_program;
         // Without a program of ours there is nothing to miss.
         let attached = ours.map_or(Ok(vec![]), |_| self.tree.device_programs(id));
         let program = match attached {

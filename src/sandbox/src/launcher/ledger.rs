@@ -8,18 +8,16 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use rbee_hive_devices::Share;
-use rbee_hive_policy::{Command, DeviceKind, DeviceNode, LimitKey, Limits, WorkerId, WorkerRequest};
-use serde::{Deserialize, Serialize};
+use rbee_hive_policy::{Command, DeviceKind, DeviceNode, LimitKey, Limits, OnHiveExit, SandboxPlan, WorkerId, WorkerRequest};
 
 use super::gpu_locks::Locked;
-use super::record::Record;
 use crate::protocol::{LaunchError, LaunchErrorKind};
 
 /// The number of a leased device.
 pub(super) type DeviceNumber = (DeviceKind, u32, u32);
 
 /// A worker's part of one node of a GPU.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub(super) struct Claim {
     pub(super) number: DeviceNumber,
     pub(super) share: Share,
@@ -36,28 +34,31 @@ pub(super) struct Asked<'a> {
 pub(super) struct Entry {
     /// The init.
     pub(super) pidfd: OwnedFd,
-    /// Whose child it is.
-    pub(super) kin: Kin,
-    /// What it was made from, with the limits as they are now, as it is on disk.
-    pub(super) record: Record,
+    /// Its parts of GPUs.
+    pub(super) gpus: Vec<Claim>,
+    /// Whether it ends with the hive, so that its leaves can still be removed.
+    pub(super) on_hive_exit: OnHiveExit,
+    /// The port that nobody else gets meanwhile.
+    pub(super) port: Option<u16>,
+    /// Its `memory_max`, bytes; counted against the configured total.
+    pub(super) memory: u64,
+    /// What it was made from, with the limits as they are now.
+    pub(super) plan: Box<SandboxPlan>,
+    /// Its leaf, relative to each hierarchy's mount.
+    pub(super) cgroup: Option<String>,
+    /// The kernel's number of the device program on its v2 leaf.
+    pub(super) device_program: Option<u32>,
+    /// GPUs that it serves, for an MPS daemon: it is no holder, and goes before somebody gets them alone.
+    pub(super) serves: Vec<DeviceNumber>,
     /// Keep other hives and `run`s off what it is on, as holder or as daemon.
     pub(super) locks: Vec<Locked>,
     /// Keeps the uid locked until the last trace of the worker is gone.
     pub(super) uid: Option<OwnedFd>,
-    /// Set once the init has ended.
+    /// Set once the init is reaped.
     pub(super) ended: Option<Ended>,
 }
 
-/// Whose child an init is, and so who is told how it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kin {
-    /// This launcher's.
-    Own,
-    /// An earlier launcher's: whoever it was left to reaps it.
-    Adopted,
-}
-
-/// An init that is reaped, or an adopted one that has ended.
+/// An init that is reaped.
 pub(super) struct Ended {
     pub(super) code: Option<i32>,
     pub(super) signal: Option<i32>,
@@ -91,14 +92,14 @@ impl Ledger {
         Self { entries: BTreeMap::new(), stuck: BTreeMap::new(), max_workers, memory_total }
     }
 
-    /// Whether the worker fits into the configured total. Without a total limits may be overcommitted.
+    /// What the worker counts for, if it fits into the configured total. Without a total limits may be overcommitted.
     /// `id` itself is not counted: its memory is what is asked about.
-    pub(super) fn admit_memory(&self, id: &WorkerId, limits: &Limits) -> Result<(), LaunchError> {
+    pub(super) fn admit_memory(&self, id: &WorkerId, limits: &Limits) -> Result<u64, LaunchError> {
         let asked = limits.get(&LimitKey::MemoryMax).and_then(|l| l.value.count());
-        let Some(total) = self.memory_total else { return Ok(()) };
-        let used: u64 = self.entries.iter().filter(|(other, _)| *other != id).map(|(_, e)| e.record.memory()).fold(0, u64::saturating_add);
+        let Some(total) = self.memory_total else { return Ok(asked.unwrap_or(0)) };
+        let used: u64 = self.entries.iter().filter(|(other, _)| *other != id).map(|(_, e)| e.memory).sum();
         match asked {
-            Some(asked) if used.saturating_add(asked) <= total => Ok(()),
+            Some(asked) if used.saturating_add(asked) <= total => Ok(asked),
             Some(asked) => {
                 let text =
                     format!("memory_max {asked} does not fit: {used} of the {total} bytes that the configuration allows are given away");
@@ -118,7 +119,7 @@ impl Ledger {
             return Err(LaunchError::new(LaunchErrorKind::AlreadyExists, text));
         }
         // Each has as many seats: a daemon is there for workers, and there are never more daemons than those.
-        let seated = self.entries.values().filter(|e| e.record.is_mps_daemon() == (seat == Seat::MpsDaemon)).count();
+        let seated = self.entries.values().filter(|e| e.is_mps_daemon() == (seat == Seat::MpsDaemon)).count();
         if seated >= self.max_workers {
             let text = format!("{seated} workers are running, the most that the configuration allows");
             return Err(LaunchError::new(LaunchErrorKind::AtCapacity, text));
@@ -132,7 +133,7 @@ impl Ledger {
             let text = format!("port {port} is none of the workers' ports {}-{}", range.start(), range.end());
             return Err(LaunchError::new(LaunchErrorKind::PolicyViolation, text));
         }
-        match self.entries.iter().find(|(_, entry)| entry.record.plan.port == Some(port)) {
+        match self.entries.iter().find(|(_, entry)| entry.port == Some(port)) {
             Some((id, _)) => Err(LaunchError::new(LaunchErrorKind::AlreadyExists, format!("port {port} is worker {id}'s"))),
             None => Ok(()),
         }
@@ -160,7 +161,7 @@ impl Ledger {
         let mut claims = Vec::new();
         for Asked { node, memory } in nodes {
             let number = number(node);
-            let on = |entry: &Entry| entry.record.gpus.iter().filter(|c| c.number == number).map(|c| c.share).collect::<Vec<_>>();
+            let on = |entry: &Entry| entry.gpus.iter().filter(|c| c.number == number).map(|c| c.share).collect::<Vec<_>>();
             // A GPU that lists one device by two names has it once.
             if claims.iter().any(|c: &Claim| c.number == number) {
                 continue;
@@ -172,7 +173,7 @@ impl Ledger {
                 let text = format!("{} is asked for {share}, and is held by {by}", node.path.display());
                 return Err(LaunchError::new(LaunchErrorKind::DeviceBusy, text));
             }
-            if let (Share::Exclusive, Some((id, _))) = (share, self.entries.iter().find(|(_, e)| e.record.serves.contains(&number))) {
+            if let (Share::Exclusive, Some((id, _))) = (share, self.entries.iter().find(|(_, e)| e.serves.contains(&number))) {
                 let text = format!("{} is asked for {share}, and the MPS daemon {id} is still on it", node.path.display());
                 return Err(LaunchError::new(LaunchErrorKind::DeviceBusy, text));
             }
@@ -186,7 +187,7 @@ impl Ledger {
         let mut numbers = Vec::new();
         for Asked { node, .. } in nodes {
             let number = number(node);
-            let alone = |entry: &Entry| entry.record.gpus.iter().any(|c| c.number == number && c.share == Share::Exclusive);
+            let alone = |entry: &Entry| entry.gpus.iter().any(|c| c.number == number && c.share == Share::Exclusive);
             if let Some((id, _)) = self.entries.iter().find(|(_, e)| alone(e)) {
                 let text = format!("an MPS daemon is asked for on {}, which worker {id} has alone", node.path.display());
                 return Err(LaunchError::new(LaunchErrorKind::DeviceBusy, text));
@@ -218,8 +219,21 @@ pub(super) mod tests {
         for (n, share) in shares.iter().enumerate() {
             let gpus = vec![Claim { number: (DeviceKind::Char, 195, 0), share: *share }];
             let pidfd = std::fs::File::open("/dev/null").unwrap().into();
-            let record = Record { gpus, ..crate::launcher::record::tests::record() };
-            let entry = Entry { pidfd, kin: Kin::Own, record, locks: vec![], uid: None, ended: None };
+            let plan = Box::new(crate::verify::tests::plan());
+            let entry = Entry {
+                pidfd,
+                gpus,
+                on_hive_exit: OnHiveExit::Kill,
+                port: None,
+                memory: 0,
+                plan,
+                cgroup: None,
+                device_program: None,
+                serves: vec![],
+                locks: vec![],
+                uid: None,
+                ended: None,
+            };
             ledger.entries.insert(WorkerId::parse(&format!("w{n}")).unwrap(), entry);
         }
         ledger
@@ -263,7 +277,7 @@ pub(super) mod tests {
         let mut ledger = shared(&[Ways(2)]);
         let (claims, serves) = daemon(&ledger).unwrap();
         assert_eq!((claims.len(), serves.len()), (0, 1), "it holds nothing");
-        ledger.entries.values_mut().for_each(|e| (e.record.gpus, e.record.serves) = (vec![], serves.clone()));
+        ledger.entries.values_mut().for_each(|e| (e.gpus, e.serves) = (vec![], serves.clone()));
         assert!(ledger.reserve(&asked, Ways(2)).is_ok());
         let refused = ledger.reserve(&asked, Exclusive).unwrap_err();
         assert!(refused.kind == LaunchErrorKind::DeviceBusy && refused.message.contains("the MPS daemon w0"), "{}", refused.message);
@@ -299,9 +313,10 @@ pub(super) mod tests {
     fn memory_is_refused_only_where_a_total_is_set() {
         let free = Ledger::new(9, None);
         let id = WorkerId::parse("w").unwrap();
-        assert!(free.admit_memory(&id, &limits(u64::MAX)).is_ok() && free.admit_memory(&id, &Limits::new()).is_ok());
+        assert_eq!(free.admit_memory(&id, &limits(u64::MAX)).ok(), Some(u64::MAX));
+        assert_eq!(free.admit_memory(&id, &Limits::new()).ok(), Some(0));
         let bounded = Ledger::new(9, Some(100));
-        assert!(bounded.admit_memory(&id, &limits(100)).is_ok());
+        assert_eq!(bounded.admit_memory(&id, &limits(100)).ok(), Some(100));
         for refused in [limits(101), Limits::new()] {
             assert_eq!(bounded.admit_memory(&id, &refused).err().map(|e| e.kind), Some(LaunchErrorKind::AtCapacity));
         }

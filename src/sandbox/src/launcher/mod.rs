@@ -5,11 +5,9 @@
 //!
 //! Must never know: what a worker means, who asked the hive.
 
-mod adopt;
 mod answer;
 mod ask;
 mod audit;
-mod birth;
 mod confine;
 mod descriptors;
 mod directories;
@@ -21,10 +19,8 @@ mod ledger;
 mod memory;
 mod mps;
 mod namespaces;
-mod open_files;
 mod pace;
 mod policies;
-mod record;
 mod resolve;
 mod serve;
 mod spawn;
@@ -40,7 +36,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 pub(crate) use confine::DenyLists;
-pub(crate) use open_files::OpenFiles;
 
 use crate::protocol::{Channel, FromLauncher, LaunchError, LaunchErrorKind, ToLauncher};
 pub use ask::{JudgeError, judge};

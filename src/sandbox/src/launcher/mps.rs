@@ -20,7 +20,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use rbee_hive_devices::{Share, Vendor};
-use rbee_hive_policy::{Command, GpuShare, MPS_POLICY, Mps, MpsFacts, MpsWish, Policy, WorkerId, WorkerRequest, mps_obstacle};
+use rbee_hive_policy::{Command, GpuShare, MPS_POLICY, Mps, MpsFacts, MpsPlan, MpsWish, Policy, WorkerId, WorkerRequest, mps_obstacle};
 use rbee_hive_sys::clone::{Cloned, Namespaces, clone_process, exit_now};
 use rustix::fs::{CWD, Stat, stat};
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -120,7 +120,7 @@ impl Launcher {
             Some(MpsWish::None { why }) => return Err(clipped(why, MAX_WHY)),
             None => return Err("nobody has started an MPS daemon for it".into()),
         };
-        let found = self.ledger.entries.get(server).filter(|e| e.record.is_mps_daemon() && e.ended.is_none());
+        let found = self.ledger.entries.get(server).filter(|e| e.is_mps_daemon() && e.ended.is_none());
         let daemon = found.ok_or_else(|| format!("there is no MPS daemon {server}"))?;
         if share == Share::Exclusive {
             return Err("its lease is exclusive: there is nobody to share with".into());
@@ -129,12 +129,12 @@ impl Launcher {
             return Err(why.into());
         }
         let set = |names: &[String]| names.iter().cloned().collect::<BTreeSet<String>>();
-        if set(&daemon.record.plan.leased) != set(&request.devices) {
-            return Err(format!("the MPS daemon {server} is for other GPUs: {}", daemon.record.plan.leased.join(", ")));
+        if set(&daemon.plan.leased) != set(&request.devices) {
+            return Err(format!("the MPS daemon {server} is for other GPUs: {}", daemon.plan.leased.join(", ")));
         }
         let who = who(daemon, policy)?;
         let shm = self.shm_of(daemon).map_err(|e| format!("the /dev/shm of the MPS daemon {server} can't be had: {e}"))?;
-        Ok(Joined { server: server.clone(), who, shm, shm_size: daemon.record.plan.shm_size })
+        Ok(Joined { server: server.clone(), who, shm, shm_size: daemon.plan.shm_size })
     }
 
     /// The daemon's `/dev/shm`, for another sandbox: a copy of this process goes into the daemon's mount namespace for it, because a mount can
@@ -159,9 +159,16 @@ impl Launcher {
     }
 }
 
+impl Entry {
+    /// Whether it is an MPS daemon and no worker.
+    pub(super) fn is_mps_daemon(&self) -> bool {
+        self.plan.mps == Some(MpsPlan::Server)
+    }
+}
+
 /// The daemon's own uid, held by one more: it is nobody else's until the last of the group is gone.
 fn who(daemon: &Entry, policy: &Policy) -> Result<Identity, String> {
-    let credentials = &daemon.record.plan.credentials;
+    let credentials = &daemon.plan.credentials;
     let ids = rbee_hive_policy::Ids { uid: credentials.uid, gid: credentials.gid };
     let other = || {
         format!(

@@ -1,30 +1,27 @@
 //! The launcher's loop: requests from the hive, ends of inits, removal of what they leave.
 
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::ExitStatusExt;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rbee_hive_devices::Inventory;
-use rbee_hive_policy::{WorkerId, WorkerRequest};
+use rbee_hive_policy::{OnHiveExit, WorkerId, WorkerRequest};
 use rbee_hive_sys::clone::SingleThreaded;
 use rustix::process::{Signal as RustixSignal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
-use super::adopt::Tidings;
 use super::answer::{Asked, Hive, MAX_WAITING, Trial, tell};
 use super::audit::Audit;
 use super::confine::{self, Confined};
 use super::descriptors::{Asker, Handed};
 use super::directories::Directories;
 use super::gpu_locks::{Gone, GpuLocks};
-use super::ledger::{Ended, Entry, Kin, Ledger};
-use super::open_files::OpenFiles;
+use super::ledger::{Ended, Ledger};
 use super::pace::Pace;
 use super::policies::Policies;
 use super::uids::Uids;
 use super::{LauncherChannel, LauncherOptions, Purpose};
-use crate::cgroup::{CgroupError, Removal, Tree};
+use crate::cgroup::{Removal, Tree};
 use crate::protocol::{ChannelError, FromLauncher, LaunchError, LaunchErrorKind};
 use crate::step::CallError;
 
@@ -36,11 +33,6 @@ const HALF_TICK: Duration = Duration::from_micros(500);
 const GIVE_UP: Duration = Duration::from_secs(10);
 /// How long a launcher without a hive waits for inits that end with it.
 const LINGER: Duration = Duration::from_secs(15);
-
-/// How long the launcher of a hive that is gone may take to go, too, and how often that is looked at.
-const PREDECESSOR: Duration = Duration::from_secs(3);
-const LOOK_AGAIN_MS: u16 = 20;
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Everything that the launcher holds.
 pub(super) struct Launcher {
@@ -58,12 +50,6 @@ pub(super) struct Launcher {
     pub(super) confined: Confined,
     pub(super) asker: Asker,
     pub(super) audit: Audit,
-    /// What its inits are born with.
-    pub(super) open_files: Option<OpenFiles>,
-    /// The machine's present run (random(4)).
-    pub(super) boot_id: String,
-    /// Of workers that were found at the start.
-    pub(super) tidings: Tidings,
     pub(super) spawns: Pace<(Asked, WorkerRequest, Handed)>,
     /// What else is as much work as a start, and so has the spawns' rate.
     pub(super) trials: Pace<(Asked, Trial)>,
@@ -80,7 +66,7 @@ pub(super) enum Life {
 }
 
 impl Launcher {
-    /// Makes the cgroup root and the directories, reads the inventory, proves that there is one thread; takes on the workers of an earlier hive.
+    /// Makes the cgroup root and the directories, reads the inventory, proves that there is one thread.
     pub(super) fn prepare(options: LauncherOptions) -> Result<Self, LaunchError> {
         detach_from_terminal();
         let confined = Confined::enter()?;
@@ -95,19 +81,17 @@ impl Launcher {
                 Uids::new(&options).map_err(|e| LaunchError::setup("open the uid locks", CallError::new("open(worker-uids.lock)", e)))?;
             let proof = SingleThreaded::prove()
                 .map_err(|e| LaunchError::setup("prove that there is one thread", CallError::new("read(/proc/self/task)", e)))?;
-            let boot_id = std::fs::read_to_string(BOOT_ID)
-                .map_err(|e| LaunchError::setup("read the boot id", CallError::new(format!("read({BOOT_ID})"), e)))?;
-            let tree = open_tree(&options)?;
-            Ok((uids, proof, boot_id.trim().to_owned(), tree))
+            let tree = Tree::open(options.cgroup_root.as_deref(), &options.default_cgroup_root)
+                .map_err(|e| LaunchError::new(LaunchErrorKind::SetupFailed, format!("make the cgroup root: {}", error_chain(&e))))?;
+            Ok((uids, proof, tree))
         };
-        let (uids, proof, boot_id, tree) = rest().inspect_err(|_| directories.remove_empty())?;
+        let (uids, proof, tree) = rest().inspect_err(|_| directories.remove_empty())?;
         let ledger = Ledger::new(options.max_workers, options.memory_total);
         let (spawns, trials) = (Pace::new(options.spawn_interval, MAX_WAITING), Pace::new(options.spawn_interval, MAX_WAITING));
         let asker = Asker::new(nix::unistd::getppid().as_raw(), options.purpose);
         let audit = Audit::new(Instant::now());
         let gpu_locks = GpuLocks::new(&options);
-        let mut launcher = Self {
-            open_files: OpenFiles::raise(),
+        Ok(Self {
             options,
             proof,
             tree,
@@ -121,31 +105,25 @@ impl Launcher {
             confined,
             asker,
             audit,
-            boot_id,
-            tidings: Tidings::default(),
             spawns,
             trials,
-        };
-        launcher.adopt()?;
-        Ok(launcher)
+        })
     }
 
     /// Serves until the hive is gone or says so.
     pub(super) fn serve(mut self, channel: &LauncherChannel) -> ExitCode {
         if let Err(error) = self.greet(channel) {
             tell(channel, &FromLauncher::Fatal { error }, &[]);
-            self.finish();
+            self.tree.destroy();
+            self.directories.remove_empty();
             return ExitCode::FAILURE;
         }
         let mut life = Life::Serving;
         let mut deadline = None;
         loop {
             let hive_talks = self.wait(channel, deadline, &life);
-            self.tidings.tell(channel);
             self.reap();
-            if self.may_release(&life) {
-                self.release(channel);
-            }
+            self.release(channel);
             if hive_talks {
                 let (heard, served) = (self.answer(channel, &life), matches!(life, Life::Serving));
                 life = match (heard, served) {
@@ -173,7 +151,7 @@ impl Launcher {
         match life {
             Life::Serving => false,
             Life::ShuttingDown { .. } => self.ledger.entries.is_empty(),
-            Life::Orphaned => workers.all(|e| e.record.is_kept() && e.ended.is_none()),
+            Life::Orphaned => workers.all(|e| e.on_hive_exit == OnHiveExit::Keep && e.ended.is_none()),
         }
     }
 
@@ -206,7 +184,7 @@ impl Launcher {
 
     /// Waits for the next event; whether the hive has something to say.
     fn wait(&self, channel: &LauncherChannel, deadline: Option<Instant>, life: &Life) -> bool {
-        let removing = self.may_release(life) && self.ledger.entries.values().any(|e| e.ended.is_some());
+        let removing = self.ledger.entries.values().any(|e| e.ended.is_some());
         let again = removing.then(|| Instant::now() + TRY_AGAIN);
         let timeout = match [again, deadline, self.spawns.due(), self.trials.due()].into_iter().flatten().min() {
             // Rounded up: a wait that ends just before its time would be repeated without a pause.
@@ -217,20 +195,21 @@ impl Launcher {
         let mut list: Vec<PollFd<'_>> = inits.map(|e| PollFd::new(e.pidfd.as_fd(), PollFlags::POLLIN)).collect();
         let listens = matches!(life, Life::Serving | Life::ShuttingDown { asks: true });
         if listens {
-            let room = if self.tidings.all_told() { PollFlags::empty() } else { PollFlags::POLLOUT };
-            list.push(PollFd::new(channel.as_fd(), PollFlags::POLLIN | room));
+            list.push(PollFd::new(channel.as_fd(), PollFlags::POLLIN));
         }
         let _ = poll(&mut list, timeout);
-        let readable = |fd: &PollFd<'_>| fd.revents().is_none_or(|got| got.intersects(!PollFlags::POLLOUT));
-        listens && list.last().is_some_and(readable)
+        listens && list.last().and_then(PollFd::any).unwrap_or(false)
     }
 
     /// Takes the status of every init that has ended.
     fn reap(&mut self) {
         for entry in self.ledger.entries.values_mut().filter(|e| e.ended.is_none()) {
-            if let Some((code, signal)) = entry.end() {
-                entry.ended = Some(Ended { code, signal, since: Instant::now() });
-            }
+            let (code, signal) = match waitid(WaitId::PidFd(entry.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+                Ok(Some(status)) => (status.exit_status(), status.terminating_signal()),
+                Ok(None) | Err(rustix::io::Errno::INTR) => continue,
+                Err(_) => (None, None),
+            };
+            entry.ended = Some(Ended { code, signal, since: Instant::now() });
         }
     }
 
@@ -251,23 +230,14 @@ impl Launcher {
                 }
             };
             let Some(entry) = self.ledger.entries.remove(&id) else { continue };
-            // Whoever reaps an adopted one may have been slower than its end.
-            let (code, signal) = match (entry.kin, &entry.ended) {
-                (Kin::Own, Some(ended)) => (ended.code, ended.signal),
-                _ => status_of(entry.pidfd.as_fd()),
-            };
             let stuck = self.gpu_locks.unlock(entry.locks, if left.is_empty() { Gone::All } else { Gone::Not });
             self.ledger.stuck.extend(stuck.into_iter().map(|number| (number, id.clone())));
+            let (code, signal) = entry.ended.map_or((None, None), |e| (e.code, e.signal));
             if self.options.purpose == Purpose::Run {
                 let _ = self.directories.forget(id.as_str());
             }
             tell(channel, &FromLauncher::Released { worker_id: id, code, signal, left }, &[]);
         }
-    }
-
-    /// Not before the hive knows of whom it is told; one that is gone, or wants the end, has nothing to wait for.
-    fn may_release(&self, life: &Life) -> bool {
-        self.tidings.all_told() || !matches!(life, Life::Serving)
     }
 
     pub(super) fn kill_everything(&self) {
@@ -296,44 +266,6 @@ impl Launcher {
             tracing::warn!(path, "can't remove this cgroup");
         }
         if left.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-    }
-}
-
-impl Entry {
-    /// The exit status or the signal of an init that has ended, each `None` where it is not known; `None` while it lives.
-    fn end(&self) -> Option<(Option<i32>, Option<i32>)> {
-        let pidfd = self.pidfd.as_fd();
-        if self.kin == Kin::Adopted {
-            let mut list = [PollFd::new(pidfd, PollFlags::POLLIN)];
-            let ended = poll(&mut list, PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
-            return ended.then(|| status_of(pidfd));
-        }
-        match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
-            Ok(Some(status)) => Some((status.exit_status(), status.terminating_signal())),
-            Ok(None) | Err(rustix::io::Errno::INTR) => None,
-            Err(_) => Some((None, None)),
-        }
-    }
-}
-
-fn status_of(pidfd: BorrowedFd<'_>) -> (Option<i32>, Option<i32>) {
-    let status = rbee_hive_sys::pidfd::exit_status(pidfd);
-    (status.and_then(|status| status.code()), status.and_then(|status| status.signal()))
-}
-
-/// Opens the tree. A launcher whose hive is gone holds it for as long as it takes to clear away what ends with the hive.
-fn open_tree(options: &LauncherOptions) -> Result<Tree, LaunchError> {
-    let until = Instant::now() + PREDECESSOR;
-    loop {
-        match Tree::open(options.cgroup_root.as_deref(), &options.default_cgroup_root) {
-            Err(CgroupError::RootTaken { .. }) if options.purpose == Purpose::Serve && Instant::now() < until => {
-                let _ = poll(&mut [], PollTimeout::from(LOOK_AGAIN_MS));
-            }
-            Err(e) => {
-                return Err(LaunchError::new(LaunchErrorKind::SetupFailed, format!("make the cgroup root: {}", error_chain(&e))));
-            }
-            Ok(tree) => return Ok(tree),
-        }
     }
 }
 

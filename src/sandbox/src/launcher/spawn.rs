@@ -1,26 +1,33 @@
 //! One spawn: facts, plan, cgroups, descriptors, init. What fails leaves nothing behind.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rbee_hive_policy::learn::WatchPlan;
 use rbee_hive_policy::{
-    Bind, BindSource, Command, HostFacts, Ids, Life, OnHiveExit, Policy, RootDirectory, SandboxPlan, Violation, WorkerId, WorkerRequest,
-    compile,
+    Bind, BindSource, Command, HostFacts, Ids, OnHiveExit, Policy, RootDirectory, SandboxPlan, Violation, WorkerId, WorkerRequest, compile,
 };
+use rbee_hive_sys::clone::{Cloned, clone_process};
 
 use super::Purpose;
 use super::audit::clipped;
 use super::descriptors::Handed;
+use super::directories::write_plan;
 use super::gpu_locks::Locked;
-use super::ledger::{self, Claim, DeviceNumber, Seat};
+use super::ledger::{self, Claim, DeviceNumber, Entry, Seat};
+use super::namespaces::{namespaces, namespaces_refused};
 use super::policies::passed;
 use super::resolve::devices::DeviceFacts;
 use super::resolve::{abilities, binary, gpu_memory, idmap::Reader, lease, limits, model, model::Model, paths, rootfs::RootFs};
 use super::serve::{Launcher, error_chain};
 use super::uids::UidLease;
+use crate::cgroup::Leaves;
+use crate::init::{InitContext, OomContext, Stdio};
 use crate::mount_tree::{MountApi, Tree};
-use crate::protocol::{LaunchError, LaunchErrorKind, MAX_MESSAGE};
+use crate::oom::ordinary_child;
+use crate::protocol::{Channel, LaunchError, LaunchErrorKind, MAX_MESSAGE};
 use crate::seccomp::Filters;
+use crate::step::CallError;
 
 /// Most devices of one worker: more than any machine has.
 const MAX_DEVICES: usize = 64;
@@ -35,14 +42,14 @@ pub(super) struct Spawned {
 }
 
 /// What was found out about a request, and the descriptors that belong to it.
-pub(super) struct Resolved {
-    pub(super) plan: SandboxPlan,
-    pub(super) trees: Vec<Tree>,
-    pub(super) gpus: Vec<Claim>,
-    pub(super) serves: Vec<DeviceNumber>,
-    pub(super) gpu_locks: Vec<Locked>,
-    pub(super) uid: Option<UidLease>,
-    pub(super) filters: Option<Filters>,
+struct Resolved {
+    plan: SandboxPlan,
+    trees: Vec<Tree>,
+    gpus: Vec<Claim>,
+    serves: Vec<DeviceNumber>,
+    gpu_locks: Vec<Locked>,
+    uid: Option<UidLease>,
+    filters: Option<Filters>,
 }
 
 impl Launcher {
@@ -50,7 +57,6 @@ impl Launcher {
     pub(super) fn spawn(&mut self, request: WorkerRequest, handed: Handed) -> Result<Spawned, LaunchError> {
         self.ledger.admit(&request.worker_id, Seat::of(&request))?;
         self.check(&request)?;
-        self.check_life(&request)?;
         let loaded = self.policies.load(&request.policy)?;
         self.check_trusted(&request.policy)?;
         let policy = self.policy_of(&request, loaded.policy)?;
@@ -60,7 +66,9 @@ impl Launcher {
             resolved.plan.on_hive_exit = OnHiveExit::Kill;
         }
         check_size(&resolved.plan)?;
-        self.make(resolved, (loaded.texts.digest(), request.life), handed)
+        let mut spawned = self.make(request.worker_id, resolved, handed)?;
+        spawned.policy_digest = loaded.texts.digest();
+        Ok(spawned)
     }
 
     /// What no policy has to say: only a hive that is no longer itself asks for these.
@@ -78,15 +86,6 @@ impl Launcher {
             return refuse(LaunchErrorKind::InvalidParams, format!("device {} ({at}) is named twice", clipped(twice, 64)));
         }
         request.port.map_or(Ok(()), |port| self.ledger.admit_port(port, &self.options.ports))
-    }
-
-    /// A later life goes on with what an earlier one has left.
-    fn check_life(&self, request: &WorkerRequest) -> Result<(), LaunchError> {
-        let id = request.worker_id.as_str();
-        if request.life == Life::First || self.directories.state_of(id).is_ok() {
-            return Ok(());
-        }
-        Err(LaunchError::new(LaunchErrorKind::NotFound, format!("worker {id} is to be started again and has never run here")))
     }
 
     /// The policy `trusted` is for whoever configures the host to allow.
@@ -215,6 +214,83 @@ impl Launcher {
         let made = Filters::compile(profile, &capabilities);
         made.map(Some).map_err(|e| LaunchError::new(LaunchErrorKind::InvalidPolicy, error_chain(&e)))
     }
+
+    fn make(&mut self, id: WorkerId, resolved: Resolved, handed: Handed) -> Result<Spawned, LaunchError> {
+        let Handed { control, streams } = handed;
+        let Resolved { mut plan, trees, gpus, serves, gpu_locks, uid, filters } = resolved;
+        let memory = self.ledger.admit_memory(&id, &plan.limits)?;
+        let leaves = self.tree.make_leaves(&id, &plan.limits, &plan.devices).map_err(|e| leaf_failed(&e))?;
+        plan.not_in_force.extend(leaves.notes.iter().cloned());
+        plan.not_in_force.extend(self.confined.note());
+        let oom = self.oom_context(&mut plan, &leaves).inspect_err(|_| drop(self.tree.remove_leaves(&id)))?;
+        let (cgroup, device_program) = (leaves.path.clone(), leaves.device_program);
+        let locks = gpu_locks.iter().map(Locked::as_raw).chain(uid.as_ref().map(UidLease::as_raw)).collect();
+        let started = self.start(&plan, leaves, Parts { trees, control, streams, filters, oom, locks });
+        match started {
+            Ok((init_pid, pidfd)) => {
+                let (on_hive_exit, port) = (plan.on_hive_exit, plan.port);
+                let lock = uid.map(|u| u.lock);
+                let entry = Entry {
+                    pidfd,
+                    gpus,
+                    on_hive_exit,
+                    port,
+                    memory,
+                    plan: Box::new(plan.clone()),
+                    cgroup: cgroup.clone(),
+                    device_program,
+                    serves,
+                    locks: gpu_locks,
+                    uid: lock,
+                    ended: None,
+                };
+                self.ledger.entries.insert(id.clone(), entry);
+                Ok(Spawned { worker_id: id, plan, cgroup, init_pid, policy_digest: 0 })
+            }
+            Err(e) => {
+                self.tree.remove_leaves(&id);
+                let _ = self.directories.forget(id.as_str());
+                Err(e)
+            }
+        }
+    }
+
+    fn start(&self, plan: &SandboxPlan, leaves: Leaves, parts: Parts) -> Result<(i32, OwnedFd), LaunchError> {
+        let setup = |step: &'static str| move |e: CallError| LaunchError::setup(step, e);
+        let (state, logs) = self.directories.make(plan.worker_id.as_str()).map_err(setup("make directories"))?;
+        write_plan(&state, plan, leaves.path.as_deref()).map_err(setup("write the plan"))?;
+        let stdio = match parts.streams {
+            Some(streams) => Stdio::Inherited(streams),
+            None => Stdio::Logged { directory: logs },
+        };
+        let namespaces = namespaces(plan);
+        let context = InitContext {
+            plan: plan.clone(),
+            control: Channel::new(parts.control),
+            leaves,
+            staging: self.directories.staging.clone(),
+            trees: parts.trees.into_iter().map(Some).collect(),
+            mounts: MountApi::probe(),
+            stdio,
+            state,
+            locks: parts.locks,
+            root: None,
+            pipes: None,
+            deny: self.confined.lists(),
+            filters: parts.filters,
+            listener: None,
+            notify: None,
+            oom: parts.oom,
+            host_numbers: None,
+            mapping: None,
+        };
+        let clone = || clone_process(&self.proof, namespaces, context.leaves.init_v2_fd());
+        match ordinary_child(clone, |cloned| matches!(cloned, Cloned::Child)) {
+            Ok(Cloned::Child) => crate::init::main(context, &self.proof),
+            Ok(Cloned::Parent { pid, pidfd }) => Ok((pid, pidfd)),
+            Err(e) => Err(LaunchError::setup("create namespaces", namespaces_refused(plan, e))),
+        }
+    }
 }
 
 /// The filters of `policy learn`. Whether a worker is watched is this process's own option: no request can ask for it.
@@ -222,6 +298,15 @@ fn watching(policy: &Policy) -> Result<Filters, LaunchError> {
     let capabilities: Vec<String> = policy.credentials.capabilities.iter().map(|c| c.name.clone()).collect();
     let made = Filters::watching(policy.seccomp.rules.as_ref(), &capabilities);
     made.map_err(|e| LaunchError::new(LaunchErrorKind::InvalidPolicy, error_chain(&e)))
+}
+
+struct Parts {
+    trees: Vec<Tree>,
+    control: OwnedFd,
+    streams: Option<[OwnedFd; 3]>,
+    locks: Vec<i32>,
+    filters: Option<Filters>,
+    oom: OomContext,
 }
 
 /// What is told of a worker that runs must fit into a message, or nobody would ever hear of it.

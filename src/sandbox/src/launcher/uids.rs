@@ -6,7 +6,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -71,8 +71,8 @@ impl Uids {
 }
 
 impl UidLease {
-    /// For an init to hold, too.
-    pub(super) fn share(&self) -> io::Result<OwnedFd> {
-        self.lock.try_clone()
+    /// The descriptor's number, for the list that an init keeps.
+    pub(super) fn as_raw(&self) -> i32 {
+        self.lock.as_raw_fd()
     }
 }

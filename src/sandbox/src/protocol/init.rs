@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use rbee_hive_policy::learn::Observations;
 
-use super::{Attached, Inside, IoBytes, Made, MemoryPressure, OomKills, ProcessIo, Resources};
+use super::{Inside, IoBytes, Made, MemoryPressure, OomKills, ProcessIo, Resources};
 use crate::{SetupFailure, StoppedBy, Verdict};
 
 /// What the hive asks of an init.
@@ -72,9 +72,6 @@ pub enum ToInit {
     },
     /// The worker's limits were changed: what tells of want of memory is to follow. One that comes in vain does no harm.
     Limits,
-    /// Keep the worker's port for as long as the init lives: while there is no hive, connections wait in its backlog. Descriptors: one, a
-    /// duplicate of the listening socket. Sent at once after the channel is opened; a later one replaces the one before. No answer.
-    KeepPort,
     /// The verdict has arrived: the init may exit.
     Ack,
 }
@@ -182,20 +179,6 @@ pub enum FromInit {
         /// The part.
         part: Box<Observations>,
     },
-    /// First words on a connection to the init's socket, for the launcher that made it. Descriptors: locks on what the worker has, as the
-    /// launcher handed them to the init at its birth: those of its GPUs, in order, then that of its uid.
-    Held {
-        /// How many, at most [`super::MAX_FDS`].
-        locks: usize,
-    },
-    /// First message to a hive that came by the init's socket: what has become of the worker so far. Descriptors: the worker's pidfd, then
-    /// its port's listening socket where `port` says so.
-    Attached {
-        /// As it is.
-        state: Box<Attached>,
-    },
-    /// Another hive has come by the init's socket: this channel ends, and nothing follows from that for the worker.
-    Superseded,
     /// The worker has ended and its cgroup is empty. The init waits a moment for [`ToInit::Ack`], then exits.
     Ended {
         /// How.

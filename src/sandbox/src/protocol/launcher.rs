@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use rbee_hive_policy::{LimitKey, LimitValue, Limits, NotInForce, SandboxPlan, WorkerId, WorkerRequest};
 
-use super::{FoundHow, Judgement, PolicyTexts, ProgramSeen};
+use super::{Judgement, PolicyTexts, ProgramSeen};
 pub use crate::cgroup::BelowUse;
 
 /// What the hive asks of the launcher. `seq` comes back in the answer.
@@ -216,29 +216,6 @@ pub enum FromLauncher {
     Fatal {
         /// Why.
         error: LaunchError,
-    },
-    /// After `Hello`, one for each worker that has a directory from before: what became of it. Descriptors of a living one: its init's
-    /// pidfd, then a channel to its init, on which [`FromInit::Attached`](super::FromInit::Attached) comes first; none otherwise.
-    Found {
-        /// Which.
-        worker_id: WorkerId,
-        /// What it was made from, with the limits as they are now; `None` where its record can't be read.
-        plan: Option<Box<SandboxPlan>>,
-        /// The worker's leaf, relative to each hierarchy's mount; `None` in mode none, and where its record can't be read.
-        cgroup: Option<String>,
-        /// The init's pid as the host sees it: of a living one, or what its record says; `None` where there is none.
-        init_pid: Option<i32>,
-        /// What is not in force, the plan's list included.
-        not_in_force: Vec<NotInForce>,
-        /// [`PolicyTexts::digest`] of the policy that it was made from, by the program that made it: another version's may differ by itself.
-        policy_digest: Option<u64>,
-        /// What became of it.
-        how: FoundHow,
-    },
-    /// After the last `Found`, once.
-    FoundAll {
-        /// How many there were.
-        count: usize,
     },
     /// The init is running. Descriptors: its pidfd.
     Spawned {

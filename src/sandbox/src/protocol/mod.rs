@@ -2,7 +2,6 @@
 //!
 //! One type for each direction. A message is at most [`MAX_MESSAGE`] bytes and carries at most [`MAX_FDS`] descriptors.
 
-mod adoption;
 mod channel;
 mod init;
 mod judgement;
@@ -12,7 +11,6 @@ mod resources;
 mod sight;
 mod texts;
 
-pub use adoption::{Attached, FoundHow};
 pub use channel::{Channel, ChannelError};
 pub use init::{FromInit, ToInit};
 pub use judgement::{InForce, JudgedAs, JudgedSetting, Judgement};

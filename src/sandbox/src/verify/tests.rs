@@ -57,7 +57,6 @@ pub(crate) fn plan() -> SandboxPlan {
         env: BTreeMap::new(),
         limits: BTreeMap::new(),
         port: Some(9100),
-        life: Default::default(),
     };
     let access = DeviceAccess { read: true, write: true, mknod: false };
     let facts = HostFacts {

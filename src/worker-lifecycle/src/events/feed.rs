@@ -26,60 +26,33 @@ impl Filter {
 #[derive(Clone, Debug)]
 pub struct Feed {
     hub: Arc<EventHub>,
-    place: Place,
+    after: u64,
     filter: Filter,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// Behind this number.
-    After(u64),
-    /// Where nobody knows: this is told first.
-    Unknown,
-}
-
 impl Feed {
-    /// Reads on behind number `after`; from now on where it is `None`. Behind a number that is still to come, as another hive may have given
-    /// it, everything that is kept is read, after a `cut`.
+    /// Reads on behind number `after`; from now on where it is `None`, or a number that is still to come.
     pub fn new(hub: Arc<EventHub>, after: Option<u64>, filter: Filter) -> Self {
         let last = hub.last();
-        let place = match after {
-            Some(after) if after > last => Place::Unknown,
-            after => Place::After(after.unwrap_or(last)),
-        };
-        Self { place, hub, filter }
-    }
-
-    /// Reads everything that is kept, after a `cut`: for a reader that says where it was, and nobody understands it.
-    pub fn of_unknown_place(hub: Arc<EventHub>, filter: Filter) -> Self {
-        Self { place: Place::Unknown, hub, filter }
+        Self { after: after.map_or(last, |after| after.min(last)), hub, filter }
     }
 
     /// The number of the last event that was read, wanted or not.
     pub fn place(&self) -> u64 {
-        match self.place {
-            Place::After(seq) => seq,
-            Place::Unknown => 0,
-        }
+        self.after
     }
 
     /// Whether there is something that was not read yet.
     pub fn is_behind(&self) -> bool {
-        match self.place {
-            Place::After(seq) => seq < self.hub.last(),
-            Place::Unknown => true,
-        }
+        self.after < self.hub.last()
     }
 
     /// Waits for events and reads a bounded number of them; empty where none of them is wanted. Nothing is lost when this is not awaited to
     /// its end.
     pub async fn next(&mut self) -> Vec<Arc<HiveEvent>> {
-        let mut events = match self.place {
-            Place::After(seq) => self.hub.after(seq).await,
-            Place::Unknown => self.hub.all_that_is_kept(),
-        };
+        let mut events = self.hub.after(self.after).await;
         if let Some(last) = events.last() {
-            self.place = Place::After(last.seq);
+            self.after = last.seq;
         }
         events.retain(|event| self.filter.wants(event));
         events
@@ -121,28 +94,9 @@ mod tests {
     async fn a_reader_without_a_place_begins_now() {
         let hub = Arc::new(EventHub::default());
         tell(&hub, "a", EventKind::State);
-        assert!(!Feed::new(Arc::clone(&hub), None, Filter::default()).is_behind());
-    }
-
-    #[tokio::test]
-    async fn a_place_that_no_hive_has_given_is_cut_and_everything_that_is_kept_follows() {
-        let hub = Arc::new(EventHub::default());
-        let told = async |mut feed: Feed| {
-            assert!(feed.is_behind());
-            let told: Vec<_> = feed.next().await.iter().map(|e| (e.seq, e.kind)).collect();
-            assert!(!feed.is_behind());
-            told
-        };
-        for tells in 0..2 {
-            let unknown =
-                [Feed::new(Arc::clone(&hub), Some(9), Filter::default()), Feed::of_unknown_place(Arc::clone(&hub), Filter::default())];
-            for feed in unknown {
-                assert_eq!(told(feed).await, [(0, EventKind::Cut), (1, EventKind::State)][..=tells]);
-            }
-            tell(&hub, "a", EventKind::State);
+        for after in [None, Some(u64::MAX)] {
+            assert!(!Feed::new(Arc::clone(&hub), after, Filter::default()).is_behind(), "{after:?}");
         }
-        let cut = Feed::new(hub, Some(9), Filter::default()).next().await[0].data.clone();
-        assert_eq!(cut, json!({"missed": null, "why": "unknown_place"}));
     }
 
     #[test]

@@ -1,19 +1,11 @@
 //! What happens to workers and devices, as one ordered, numbered stream that can be resumed within a bound.
 //!
-//! ```text
-//!  task, launcher, leases ──tell──► hub: number, ring ──feed──► SSE, WebSocket
-//!                                    └── timeline of each worker ──► its story
-//! ```
 //! Readers pull: who is slow misses what the ring has lost by then, is told so by a `cut`, and holds up nobody. Must never know: who reads,
 //! nor by which protocol.
 
-mod cut;
 mod feed;
 mod hub;
-mod moment;
-mod numbers;
 mod tell;
-mod timeline;
 
 use rbee_hive_policy::WorkerId;
 use serde::{Deserialize, Serialize};
@@ -21,25 +13,16 @@ use serde_json::Value;
 
 pub use feed::{Feed, Filter};
 pub use hub::EventHub;
-pub use moment::Moment;
-pub(crate) use numbers::{NumberFile, Numbering};
 pub(crate) use tell::Teller;
-pub(crate) use timeline::Timeline;
 
 /// What an event is about; the names are the contract of API.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
-    /// A worker is in another state: `{"state", "pid"}`; of one that was there before this hive also `"found"`: `"living"`, `"ended"`, `"lost"`.
+    /// A worker is in another state: `{"state", "pid"}`.
     State,
     /// How a worker ended: the verdict object.
     Verdict,
-    /// Somebody wants its end, or wants it sooner: `{"by", "grace_ms", "hastens"}`.
-    Stop,
-    /// A signal was sent to its own process on request: `{"signal"}`.
-    Signal,
-    /// It is off the list: `{}`.
-    Deleted,
     /// Limits were changed: `{"limits"}`.
     Limits,
     /// A worker is short of something: `{"resource", "source", …}`.
@@ -52,37 +35,20 @@ pub enum EventKind {
     Lease,
     /// Something was done to an idle worker, or one was woken: `{"action": "reclaim"|"freeze"|"wake"|"stop"|"evict", …}`.
     Idle,
-    /// Events are missing here: `{"missed", "why"}`. It has the number of the last one that is missing. `missed` is `null` where nobody
-    /// knows how many; `why` is `overrun` (they came faster than they were read), `restart` (they were an earlier hive's) or `unknown_place`
-    /// (no hive of this state directory has given the number that was asked for: everything that is kept follows).
+    /// Events are missing here: `{"missed"}`. It has the number of the last one that is missing.
     Cut,
 }
 
 impl EventKind {
     /// Every kind, in the order of API.md.
-    pub const ALL: [Self; 12] = [
-        Self::State,
-        Self::Verdict,
-        Self::Stop,
-        Self::Signal,
-        Self::Deleted,
-        Self::Limits,
-        Self::Pressure,
-        Self::Drift,
-        Self::Device,
-        Self::Lease,
-        Self::Idle,
-        Self::Cut,
-    ];
+    pub const ALL: [Self; 9] =
+        [Self::State, Self::Verdict, Self::Limits, Self::Pressure, Self::Drift, Self::Device, Self::Lease, Self::Idle, Self::Cut];
 
     /// Its name on the wire.
     pub fn name(self) -> &'static str {
         match self {
             Self::State => "state",
             Self::Verdict => "verdict",
-            Self::Stop => "stop",
-            Self::Signal => "signal",
-            Self::Deleted => "deleted",
             Self::Limits => "limits",
             Self::Pressure => "pressure",
             Self::Drift => "drift",
@@ -102,7 +68,7 @@ impl EventKind {
 /// One event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HiveEvent {
-    /// Its number, from 1, without gaps as long as the hive runs, and never given again in this state directory.
+    /// Its number, from 1, without gaps as long as the hive runs.
     pub seq: u64,
     /// RFC 3339 in UTC with milliseconds.
     pub time: String,

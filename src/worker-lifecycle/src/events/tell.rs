@@ -40,19 +40,6 @@ impl Teller {
         });
     }
 
-    /// The first thing that is told of a worker that was there before this hive: its state, with what it was found to be.
-    pub(crate) fn found(&self, view: &watch::Sender<WorkerView>, found: &'static str, change: impl FnOnce(&mut WorkerView)) {
-        view.send_modify(|view| {
-            change(view);
-            for (kind, mut data) in changes(None, &Shown::of(view)) {
-                if kind == EventKind::State {
-                    data["found"] = found.into();
-                }
-                self.tell(kind, view.generation, data);
-            }
-        });
-    }
-
     /// Tells what is not to be seen in the view.
     pub(crate) fn tell(&self, kind: EventKind, generation: u64, data: Value) {
         self.hub.tell(kind, About::worker(&self.id, generation).of_job(self.job_id.as_deref()), data);
@@ -69,8 +56,6 @@ impl Teller {
 #[derive(Clone, Debug, PartialEq)]
 struct Shown {
     state: Value,
-    /// Its execution is news even where it had ended before its pid could be read.
-    started_at: Option<String>,
     verdict: Value,
     drift: Vec<String>,
 }
@@ -78,8 +63,7 @@ struct Shown {
 impl Shown {
     fn of(view: &WorkerView) -> Self {
         let verdict = serde_json::to_value(&view.verdict).unwrap_or_default();
-        let state = json!({"state": view.state, "pid": view.pid});
-        Self { state, started_at: view.started_at.clone(), verdict, drift: view.drift.clone() }
+        Self { state: json!({"state": view.state, "pid": view.pid}), verdict, drift: view.drift.clone() }
     }
 }
 
@@ -94,7 +78,7 @@ fn changes(before: Option<&Shown>, now: &Shown) -> Vec<(EventKind, Value)> {
     if differs(|a, b| a.drift == b.drift) && (before.is_some() || !now.drift.is_empty()) {
         told.push((EventKind::Drift, json!({"drift": now.drift})));
     }
-    if differs(|a, b| a.state == b.state && a.started_at == b.started_at) {
+    if differs(|a, b| a.state == b.state) {
         told.push((EventKind::State, now.state.clone()));
     }
     told
@@ -105,7 +89,7 @@ mod tests {
     use super::*;
 
     fn shown(state: &str, verdict: Value, drift: &[&str]) -> Shown {
-        Shown { state: json!({"state": state}), started_at: None, verdict, drift: drift.iter().map(ToString::to_string).collect() }
+        Shown { state: json!({"state": state}), verdict, drift: drift.iter().map(ToString::to_string).collect() }
     }
 
     fn kinds(before: Option<&Shown>, now: &Shown) -> Vec<EventKind> {
@@ -123,7 +107,5 @@ mod tests {
         let over = shown("failed", json!({"kind": "exited"}), &["left"]);
         assert_eq!(kinds(Some(&ready), &over), [Verdict, Drift, State]);
         assert_eq!(kinds(None, &over), [Verdict, Drift, State]);
-        let gone = Shown { started_at: Some("T".into()), ..ready.clone() };
-        assert_eq!(kinds(Some(&ready), &gone), [State], "it was executed, and gone before its pid could be read");
     }
 }

@@ -5,8 +5,7 @@
 //!          ▲                  GPUs out of use: so again       what the watch knew: it goes on from that
 //!          └──── written after every change ◄───────────────
 //! ```
-//! Who lives still has what it had ([`super::living`]); what others held is awaited. Nobody's GPU is taken for free because its holder is not
-//! known.
+//! Workers do not outlive their hive: whatever they held is awaited. Nobody's GPU is taken for free because its holder is not known.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -18,7 +17,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::external::{Enders, Terms};
-use super::record::{Kept, OfGpu, Open, Record, State};
+use super::record::{Kept, OfGpu, Open, State};
 use super::{Inside, Leases, watched};
 use crate::channel::lock;
 use crate::{ErrorKind, LifecycleError};
@@ -40,7 +39,8 @@ impl Leases {
     ///
     /// Errors: there is a file, and it can't be read.
     pub(super) fn read_back(self: &Arc<Self>) -> io::Result<()> {
-        let State { given, leases, open, gpus } = self.record.as_ref().map_or_else(|| Ok(State::default()), Record::read)?;
+        let Some(record) = &self.record else { return Ok(()) };
+        let State { given, leases, open, gpus } = record.read()?;
         let mut inside = lock(&self.inside);
         inside.table.seal(None);
         inside.sealed = false;
@@ -48,11 +48,8 @@ impl Leases {
         let (lasting, ended): (Vec<Kept>, Vec<Kept>) =
             leases.into_iter().partition(|kept| kept.expires.is_none_or(|at| at > SystemTime::now()));
         let again: Vec<(String, Terms)> = lasting.iter().filter_map(|kept| self.hold_again(&mut inside, kept)).collect();
-        let living: BTreeSet<String> = inside.living.iter().map(|held| held.worker.clone()).collect();
         let in_use = lasting.into_iter().filter(|kept| kept.used_by.is_some());
-        let over = ended.into_iter().chain(in_use).filter(|kept| kept.used_by.as_ref().is_none_or(|worker| !living.contains(worker)));
-        let open = self.hold_for_the_living(&mut inside, open);
-        let open = open.into_iter().chain(over.map(Open::from)).collect();
+        let open = open.into_iter().chain(ended.into_iter().chain(in_use).map(Open::from)).collect();
         inside.before = Before { open, gpus };
         if self.is_watched() {
             self.settle(&mut inside);
@@ -241,7 +238,7 @@ impl Leases {
         self.inventory.gpu(gpu).and_then(|g| g.uuid.clone()).unwrap_or_else(|| format!("GPU-{gpu}"))
     }
 
-    pub(super) fn index(&self, name: &str) -> Option<u32> {
+    fn index(&self, name: &str) -> Option<u32> {
         let Inventory { gpus, .. } = &self.inventory;
         gpus.iter().find(|gpu| self.name(gpu.index) == name).map(|gpu| gpu.index)
     }

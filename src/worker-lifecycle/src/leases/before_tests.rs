@@ -5,26 +5,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rbee_hive_devices::{DeviceSpec, GpuState, Holder, Inventory, Known, LeaseRequest, Observation, Proof, Share, Terms as Bounds};
+use rbee_hive_devices::{DeviceSpec, GpuState, Holder, Inventory, Known, LeaseRequest, Observation, Proof, Terms as Bounds};
 use rbee_hive_policy::WorkerId;
 use serde_json::json;
 
-use super::{Held, LeaseLife, Leases, Outcome, refused};
+use super::{LeaseLife, Leases, Outcome, refused};
 use crate::ErrorKind;
 
 const SOON: Duration = Duration::from_secs(20);
 
 /// Leases of three GPUs, watched, with their file in `directory`.
 fn leases(directory: &Path) -> Arc<Leases> {
-    leases_with(directory, vec![])
-}
-
-/// The same, where these workers live.
-fn leases_with(directory: &Path, living: Vec<Held>) -> Arc<Leases> {
     let gpu = |n: u32| format!("[[gpu]]\nindex = {n}\nuuid = \"GPU-a{n:07x}\"\nvendor = \"nvidia\"\nmemory = \"8GiB\"\n");
     let host = Inventory::from_simulation(&(0..3).map(gpu).collect::<String>(), "d.toml").unwrap();
-    let directory = Some(Arc::new(std::fs::File::open(directory).unwrap().into()));
-    let leases = Leases::open(host, Arc::default(), (directory, living));
+    let leases = Leases::open(host, Arc::default(), Some(Arc::new(std::fs::File::open(directory).unwrap().into())));
     leases.watch();
     leases
 }
@@ -125,53 +119,4 @@ async fn while_it_can_t_be_read_who_had_which_gpu_nobody_gets_one() {
     })
     .await
     .expect("it is not given out again");
-}
-
-fn held(worker: &str, lease: &str, device: &str) -> Held {
-    Held { worker: worker.into(), lease_id: Some(lease.into()), share: Share::Exclusive, devices: vec![device.into()] }
-}
-
-#[tokio::test]
-async fn who_lives_still_has_its_gpu_and_only_who_does_not_is_awaited() {
-    let directory = tempfile::tempdir().unwrap();
-    let before = leases(directory.path());
-    for (worker, gpu) in [("w", 0), ("v", 1)] {
-        ask(&before, worker, json!(gpu)).unwrap();
-    }
-    let lasting = before.acquire(("engine", DeviceSpec::Gpus(vec![2])), LeaseLife::default()).await.unwrap().lease.lease_id;
-    before.use_lease(&lasting, &WorkerId::parse("u").unwrap()).unwrap();
-    written(directory.path(), "\"used_by\":\"u\"").await;
-
-    let again =
-        leases_with(directory.path(), vec![held("w", "lease:1", "GPU-0"), held("u", &lasting, "GPU-2"), held("c", "lease:7", "CPU-0")]);
-    assert_eq!((state(&again, 0).0, state(&again, 1).0, state(&again, 2).0), (GpuState::Leased, GpuState::Releasing, GpuState::Leased));
-    let all: Vec<_> = again.list_all().into_iter().map(|l| (l.lease.lease_id, l.lease.holder, l.lease.used_by)).collect();
-    let of = |id: &str, holder: &str, user: Option<&str>| (id.to_owned(), holder.to_owned(), user.map(str::to_owned));
-    assert_eq!(all, [of("lease:1", "w", None), of("lease:2", "v", None), of(&lasting, "engine", Some("u")), of("lease:7", "c", None)]);
-    for gone in ["w", "u"] {
-        again.release_worker(&WorkerId::parse(gone).unwrap());
-    }
-    assert_eq!(again.awaited(&BTreeMap::new(), Duration::ZERO).len(), 3, "as at every end");
-}
-
-#[tokio::test]
-async fn who_lives_has_its_gpu_also_while_the_file_can_t_be_read_and_once_after_that() {
-    let directory = tempfile::tempdir().unwrap();
-    let before = leases(directory.path());
-    ask(&before, "w", json!(0)).unwrap();
-    written(directory.path(), "\"worker\":\"w\"").await;
-    let (file, kept) = (directory.path().join("leases.json"), std::fs::read(directory.path().join("leases.json")).unwrap());
-    std::fs::write(&file, "{\"version\":7}").unwrap();
-    let again = leases_with(directory.path(), vec![held("w", "lease:1", "GPU-0")]);
-    let of_gpu_0 = |leases: &Leases| leases.topology(&Observation::default()).devices.into_iter().find(|d| d.kind == "gpu").unwrap().leases;
-    assert_eq!(of_gpu_0(&again).len(), 1);
-    std::fs::write(&file, kept).unwrap();
-    tokio::time::timeout(SOON, async {
-        while ask(&again, "x", json!(1)).is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await
-    .expect("it is not given out again");
-    assert_eq!((state(&again, 0).0, of_gpu_0(&again).len()), (GpuState::Leased, 1));
 }

@@ -9,7 +9,6 @@
 
 mod before;
 mod external;
-mod living;
 mod record;
 mod waiting;
 mod watched;
@@ -28,7 +27,6 @@ use tokio::sync::{Notify, oneshot};
 
 pub(crate) use external::waited_in_vain;
 pub use external::{ExternalLease, LeaseLife};
-pub(crate) use living::Held;
 pub(crate) use waiting::Waiting;
 
 use crate::channel::lock;
@@ -60,8 +58,6 @@ struct Inside {
     sealed: bool,
     /// What was read and nobody has taken over yet.
     before: Before,
-    /// Workers of before that live, until what they have is held for them.
-    living: Vec<Held>,
     /// What the watch over the GPUs knows, as it last said.
     known: BTreeMap<u32, Known>,
     /// What it is to go on from.
@@ -71,12 +67,12 @@ struct Inside {
 }
 
 impl Leases {
-    /// With what workers have that have outlived the hive before, and the external leases of before where `directory` has them.
-    pub(crate) fn open(inventory: Inventory, events: Arc<EventHub>, (directory, living): (Option<Arc<OwnedFd>>, Vec<Held>)) -> Arc<Self> {
-        let (record, inside) = (directory.map(Record::new), Mutex::new(Inside { living, ..Inside::default() }));
-        let leases = Arc::new(Self { inventory, inside, events, record, watched: Watched::default(), changed: Arc::default() });
+    /// Empty, or with the external leases of before a restart, where `directory` has them.
+    pub(crate) fn open(inventory: Inventory, events: Arc<EventHub>, directory: Option<Arc<OwnedFd>>) -> Arc<Self> {
+        let record = directory.map(Record::new);
+        let leases =
+            Arc::new(Self { inventory, inside: Mutex::default(), events, record, watched: Watched::default(), changed: Arc::default() });
         if let Err(error) = leases.read_back() {
-            leases.hold_for_the_living(&mut lock(&leases.inside), vec![]);
             leases.seal_until_it_is_read(&error);
         }
         leases

@@ -14,7 +14,7 @@ fn host() -> Inventory {
 
 fn leases(directory: Option<&std::path::Path>) -> Arc<Leases> {
     let directory = directory.map(|d| Arc::new(std::fs::File::open(d).unwrap().into()));
-    Leases::open(host(), Arc::default(), (directory, vec![]))
+    Leases::open(host(), Arc::default(), directory)
 }
 
 fn spec(value: &Value) -> DeviceSpec {
@@ -133,7 +133,7 @@ async fn what_happens_to_leases_is_told() {
 /// GPU-0 with a part of it, which is GPU-2, and GPU-1.
 fn with_a_part() -> Arc<Leases> {
     let text = "[[gpu]]\nindex = 0\nvendor = \"nvidia\"\n[[gpu.mig]]\ngpu_instance = 1\ncompute_instance = 0\n[[gpu]]\nindex = 1\nvendor = \"nvidia\"\n";
-    Leases::open(Inventory::from_simulation(text, "d.toml").unwrap(), Arc::default(), (None, vec![]))
+    Leases::open(Inventory::from_simulation(text, "d.toml").unwrap(), Arc::default(), None)
 }
 
 #[tokio::test]

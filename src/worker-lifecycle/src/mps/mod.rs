@@ -112,9 +112,9 @@ impl MpsGroups {
     /// To a client that was not known to be one when its daemon ended. Who was, is told at that moment.
     pub(crate) fn tell_if_lost(&self, tools: &Tools, client: &WorkerHandle) {
         let Some(server) = client.known.mps.get() else { return };
-        if !lock(&self.roster).has(&client.id, |daemon| daemon.id == server) {
+        if !lock(&self.roster).has(&client.id, |daemon| daemon.id == *server) {
             let why = format!("its group's MPS daemon {server} has ended while it was started; what is started from now on has a new one");
-            tell(tools, client, (&server, &why));
+            tell(tools, client, (server, &why));
         }
     }
 
@@ -136,7 +136,7 @@ impl MpsGroups {
     }
 
     async fn stop(&self, daemon: &WorkerHandle) {
-        let grace = daemon.known.grace.get().unwrap_or_default();
+        let grace = daemon.known.grace.get().copied().unwrap_or_default();
         let stopping = async {
             let _ = daemon.commands.send(Command::Stop { by: StoppedBy::Request, grace: None }).await;
             daemon.until(WorkerView::has_ended).await
@@ -171,7 +171,7 @@ impl MpsGroups {
         let why = format!("its group's MPS daemon {} has ended: {how}; what is started from now on has a new one", daemon.id);
         tracing::warn!(daemon = %daemon.id, "{why}");
         for member in members.iter().filter_map(|id| self.registry.handle(id.as_str())) {
-            if member.known.mps.get().as_ref() == Some(&daemon.id) {
+            if member.known.mps.get() == Some(&daemon.id) {
                 tell(tools, &member, (&daemon.id, &why));
             }
         }

@@ -16,7 +16,7 @@ use crate::channel::lock;
 use crate::events::Teller;
 use crate::init_link::InitLink;
 use crate::spawner::show_plan;
-use crate::task::{self, Begins, Born, Decision, Ends, Story, Tools, WorkerHandle, first_view};
+use crate::task::{self, Born, Decision, Story, Tools, WorkerHandle, first_view};
 use crate::{LifecycleError, SpawnParams, WaitFor};
 
 /// Lines of a daemon's log that say why it did not come up.
@@ -71,15 +71,12 @@ impl MpsGroups {
         let init = fds.pop().ok_or_else(crate::launcher::gone)?;
         let teller = Teller::new(Arc::clone(&tools.events), id, None);
         show_plan((&view, &teller), (&plan, cgroup, init_pid), notes);
-        handle.known.link.set(Arc::downgrade(&link));
-        handle.known.grace.set(Duration::from_millis(plan.stop.grace_ms));
-        handle.known.decision.set(Arc::new(Decision { policy_digest, asked: vec![], remains: Remains::from(&*plan) }));
+        let _ = handle.known.link.set(Arc::downgrade(&link));
+        let _ = handle.known.grace.set(Duration::from_millis(plan.stop.grace_ms));
+        let _ = handle.known.decision.set(Decision { policy_digest, asked: vec![], remains: Remains::from(&*plan) });
         let limit = Duration::from_millis(plan.start_timeout_ms).saturating_add(BEYOND_GRACE);
         let (plan, tools) = (*plan, Arc::clone(tools));
-        let begins = Begins::First(Ends { events, init, released });
-        // What its group needs of it is a new one's then.
-        let again = None;
-        let born = Born { plan, link, begins, port: None, commands, view, story, tools, handle: handle.clone(), again };
+        let born = Born { plan, link, events, init, released, port: None, commands, view, story, tools, handle: handle.clone() };
         tokio::spawn(task::run(born));
         Ok((handle, limit))
     }
@@ -112,7 +109,6 @@ fn request(id: &WorkerId, policy: &str, devices: Vec<String>) -> WorkerRequest {
         env: Default::default(),
         limits: Default::default(),
         port: None,
-        life: rbee_hive_policy::Life::First,
     }
 }
 

@@ -10,7 +10,7 @@ use procfs::process::Process;
 use rbee_hive_sandbox::cgroup::belongs;
 use rbee_hive_sandbox::protocol::{CgroupFacts, ProcessIo};
 
-use crate::{ProcessView, WorkerView};
+use crate::ProcessView;
 
 mod status;
 mod unmeasured;
@@ -38,21 +38,6 @@ pub(crate) struct Owner {
     pub(crate) start_ticks: Option<u64>,
 }
 
-impl Owner {
-    /// Of a worker that looks like this.
-    pub(crate) fn of(view: &WorkerView, start_ticks: Option<u64>) -> Self {
-        Self { worker_id: view.worker_id.clone(), leaf: view.cgroup.path.clone(), pid: view.pid, start_ticks }
-    }
-}
-
-/// A process's number on the host and in its sandbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Numbers {
-    pub(crate) host: i32,
-    /// `None` where it has no other there.
-    pub(crate) inner: Option<i32>,
-}
-
 /// A process, and how its own init knows it.
 #[derive(Debug)]
 pub(crate) struct Listed {
@@ -74,11 +59,6 @@ impl Listed {
 pub(crate) fn list(facts: &CgroupFacts, owner: &Owner) -> Vec<Listed> {
     let leaf = owner.leaf.as_deref();
     pids(facts, owner).into_iter().filter_map(|pid| view(pid, &owner.worker_id, leaf)).take(MAX_TOLD).collect()
-}
-
-/// Both numbers of all of the worker's processes. Blocks as [`list`] does, but reads nothing that a process can keep from being read.
-pub(crate) fn numbers(facts: &CgroupFacts, owner: &Owner) -> Vec<Numbers> {
-    pids(facts, owner).into_iter().take(MAX_TOLD).map(|host| Numbers { host, inner: Status::read(host).inner_pid }).collect()
 }
 
 /// Numbers of all of the worker's processes. Blocks likewise.

@@ -12,7 +12,7 @@ use crate::reach::Dialer;
 const MAX_BODY: usize = 64 * 1024;
 
 /// `GET path`: `Ok` for a 2xx answer, else what was seen.
-pub(crate) async fn get(dialer: &Dialer, path: &str) -> Result<(), String> {
+pub(super) async fn get(dialer: &Dialer, path: &str) -> Result<(), String> {
     let stream = dialer.connect().await.map_err(|e| e.to_string())?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
     let request = Request::get(path)

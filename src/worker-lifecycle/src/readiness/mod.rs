@@ -1,6 +1,6 @@
 //! When a worker answers. Probes go the same way as its clients, so that only *this* worker can make itself ready.
 
-pub(crate) mod http;
+mod http;
 mod progress;
 
 use std::sync::Mutex;
@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use rbee_hive_policy::Readiness;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 pub(crate) use progress::Progress;
 
 use crate::channel::lock;
 use crate::reach::Dialer;
-use crate::supervision::Notified;
 
 /// Pause after the first failed probe; doubled after each, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -45,37 +44,37 @@ pub(crate) trait Signs: Send {
     fn moved(&mut self) -> bool;
 }
 
-/// Probes until the worker answers, or one of the limits is reached, which the worker may put off by sd_notify. `seen` is what the last probe
-/// saw instead of an answer, for those who ask meanwhile.
+/// Probes until the worker answers, or one of the limits is reached. `notified` turns true with sd_notify's READY=1.
 pub(crate) async fn wait_until_ready(
     how: &Readiness,
     dialer: &Dialer,
     limits: StartLimits,
-    (signs, notified, seen): (impl Signs, watch::Receiver<Notified>, &Mutex<Option<String>>),
+    (signs, notified): (impl Signs, watch::Receiver<bool>),
 ) -> Result<(), NotReady> {
+    let seen = Mutex::new(None);
     let answered = tokio::select! {
         // An answer at the very last moment is an answer.
         biased;
-        () = answers(how, dialer, notified.clone(), seen) => true,
-        () = takes_too_long(limits.total, notified.clone()) => false,
-        () = stalls(limits.stall, signs, &notified) => false,
+        () = answers(how, dialer, notified, &seen) => true,
+        () = sleep(limits.total) => false,
+        () = stalls(limits.stall, signs) => false,
     };
     if answered {
         return Ok(());
     }
-    let last_probe = lock(seen).clone().or_else(|| Some("the first probe was still waiting for an answer".into()));
+    let last_probe = lock(&seen).take().or_else(|| Some("the first probe was still waiting for an answer".into()));
     Err(NotReady { last_probe })
 }
 
 /// Ends when the worker answers; `seen` is what the last probe saw instead.
-async fn answers(how: &Readiness, dialer: &Dialer, mut notified: watch::Receiver<Notified>, seen: &Mutex<Option<String>>) {
+async fn answers(how: &Readiness, dialer: &Dialer, mut notified: watch::Receiver<bool>, seen: &Mutex<Option<String>>) {
     let mut pause = FIRST_PAUSE;
     loop {
         let probed = match how {
             Readiness::None => return,
             Readiness::Notify => {
                 *lock(seen) = Some("it has not said READY=1".into());
-                let said = notified.wait_for(|said| said.ready).await.is_ok();
+                let said = notified.wait_for(|ready| *ready).await.is_ok();
                 // Where nobody is left to pass a notification on, the worker's end is told elsewhere.
                 if !said {
                     std::future::pending::<()>().await;
@@ -92,29 +91,14 @@ async fn answers(how: &Readiness, dialer: &Dialer, mut notified: watch::Receiver
     }
 }
 
-/// Ends after `limit`, or when the last time is over that it was given.
-async fn takes_too_long(limit: Duration, mut notified: watch::Receiver<Notified>) {
-    let end = Instant::now() + limit;
-    loop {
-        let until = notified.borrow_and_update().extended.map_or(end, |extended| extended.max(end));
-        tokio::select! {
-            () = sleep_until(until) => return,
-            changed = notified.changed() => if changed.is_err() {
-                return sleep_until(until).await;
-            },
-        }
-    }
-}
-
 /// Ends when nothing has moved for as long as `limit`.
-async fn stalls(limit: Duration, mut signs: impl Signs, notified: &watch::Receiver<Notified>) {
+async fn stalls(limit: Duration, mut signs: impl Signs) {
     let mut looks = interval(SAMPLE.min(limit / 2).max(Duration::from_millis(1)));
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut moved_at = Instant::now();
     while moved_at.elapsed() < limit {
         looks.tick().await;
-        let spared = notified.borrow().extended.is_some_and(|extended| Instant::now() < extended);
-        if signs.moved() || spared {
+        if signs.moved() {
             moved_at = Instant::now();
         }
     }
@@ -139,51 +123,36 @@ mod tests {
     }
 
     /// What a start came to, and how long it took, for a worker that never says READY=1.
-    async fn silent(limits: (u64, u64), moves: u32, extended: Option<u64>) -> (Result<(), NotReady>, u64) {
+    async fn silent(limits: (u64, u64), moves: u32) -> (Result<(), NotReady>, u64) {
         let (link, _init, _events) = crate::init_link::InitLink::open().unwrap();
         let dialer = Dialer::to(link, Target::None);
         let limits = StartLimits { total: Duration::from_secs(limits.0), stall: Duration::from_secs(limits.1) };
-        let (_notify, notified) =
-            watch::channel(Notified { ready: false, extended: extended.map(|secs| Instant::now() + Duration::from_secs(secs)) });
+        let (_notify, notified) = watch::channel(false);
         let started = Instant::now();
-        let outcome = wait_until_ready(&Readiness::Notify, &dialer, limits, (Moves(moves), notified, &Mutex::default())).await;
+        let outcome = wait_until_ready(&Readiness::Notify, &dialer, limits, (Moves(moves), notified)).await;
         (outcome, started.elapsed().as_secs())
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_worker_that_does_nothing_is_given_up_before_the_whole_time_is_over() {
-        let (outcome, seconds) = silent((600, 60), 0, None).await;
+        let (outcome, seconds) = silent((600, 60), 0).await;
         assert_eq!(outcome.unwrap_err().last_probe.as_deref(), Some("it has not said READY=1"));
         assert!((59..=62).contains(&seconds), "{seconds} s");
     }
 
     #[tokio::test(start_paused = true)]
     async fn progress_puts_the_stall_off_but_never_the_whole_time() {
-        let (outcome, seconds) = silent((600, 60), 100, None).await;
+        let (outcome, seconds) = silent((600, 60), 100).await;
         assert!(outcome.is_err() && (155..=165).contains(&seconds), "{seconds} s");
-        let (outcome, seconds) = silent((600, 60), u32::MAX, None).await;
+        let (outcome, seconds) = silent((600, 60), u32::MAX).await;
         assert!(outcome.is_err() && (600..=601).contains(&seconds), "{seconds} s");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_worker_that_asks_for_more_time_is_spared_for_so_long_and_no_longer() {
-        let (outcome, seconds) = silent((600, 60), 0, Some(1000)).await;
-        assert!(outcome.is_err() && (1000..=1001).contains(&seconds), "the whole time: {seconds} s");
-        let (outcome, seconds) = silent((600, 60), 0, Some(100)).await;
-        assert!(outcome.is_err() && (159..=162).contains(&seconds), "standing still: {seconds} s");
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_readiness_a_worker_is_ready_at_once() {
         let (link, _init, _events) = crate::init_link::InitLink::open().unwrap();
         let limits = StartLimits { total: Duration::ZERO, stall: Duration::ZERO };
-        let ready = wait_until_ready(
-            &Readiness::None,
-            &Dialer::to(link, Target::None),
-            limits,
-            (Moves(0), watch::channel(Notified::default()).1, &Mutex::default()),
-        )
-        .await;
+        let ready = wait_until_ready(&Readiness::None, &Dialer::to(link, Target::None), limits, (Moves(0), watch::channel(false).1)).await;
         assert_eq!(ready, Ok(()));
     }
 }

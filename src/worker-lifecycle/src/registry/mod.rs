@@ -108,12 +108,11 @@ impl WorkerRegistry {
         lock(&self.slots).clear();
     }
 
-    /// Takes a worker off the list, unless another one has its name by now. `told` is called where it was, before anybody else can have it.
-    pub(crate) fn remove_this(&self, worker: &WorkerHandle, told: impl FnOnce()) {
+    /// Takes a worker off the list, unless another one has its name by now.
+    pub(crate) fn remove_this(&self, worker: &WorkerHandle) {
         let mut slots = lock(&self.slots);
         if slots.get(worker.id.as_str()).and_then(|s| s.handle.as_ref()).is_some_and(|h| h.is(worker)) {
             slots.remove(worker.id.as_str());
-            told();
         }
     }
 

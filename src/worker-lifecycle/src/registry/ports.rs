@@ -1,7 +1,6 @@
 //! Ports that can't race: a port in a private network is held by the hive's own listening socket from reservation to release.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
@@ -38,12 +37,6 @@ pub struct PortLease {
 impl PortPool {
     pub(crate) fn new(range: RangeInclusive<u16>) -> Self {
         Self { range, held: Mutex::default() }
-    }
-
-    /// Takes a port over by its number, which a worker has that was there before this hive; also one outside of the range. `None` where
-    /// somebody has it.
-    pub(crate) fn adopt(self: &Arc<Self>, port: u16) -> Option<PortLease> {
-        lock(&self.held).insert(port).then(|| PortLease { port, listener: None, pool: Arc::clone(self) })
     }
 
     /// Reserves the first port that is free: held by a socket on 127.0.0.1 for a private network; for the host's network checked on all
@@ -87,21 +80,6 @@ impl PortLease {
         self.port
     }
 
-    /// Holds it by this socket from now on, or by a new one where the worker's init has none.
-    ///
-    /// Errors: it is another port's, or somebody else has the port.
-    pub(crate) fn hold(&mut self, listener: Option<TcpListener>) -> io::Result<()> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        self.listener = match listener {
-            Some(listener) if listener.local_addr()? != address => {
-                return Err(io::Error::other(format!("it listens on {}, not on {address}", listener.local_addr()?)));
-            }
-            Some(listener) => Some(listener),
-            None => Some(TcpListener::bind(address)?),
-        };
-        Ok(())
-    }
-
     /// The socket that holds it, for a private network.
     pub fn listener(&self) -> Option<&TcpListener> {
         self.listener.as_ref()
@@ -133,23 +111,6 @@ mod tests {
         assert_eq!(leases.iter().filter_map(|l| l.as_ref().err()).next(), Some(&NoFreePort { first: 29100, last: 29199 }));
         drop(leases);
         assert!(pool.reserve(NetworkMode::Private).is_ok(), "a dropped lease is free again");
-    }
-
-    #[test]
-    fn an_adopted_port_is_held_by_the_listener_that_its_worker_kept_and_by_no_other() {
-        let _no_fork = crate::tests::forks::none_here();
-        let pool = Arc::new(PortPool::new(29400..=29400));
-        let (kept, other) = (TcpListener::bind("127.0.0.1:29401").unwrap(), TcpListener::bind("127.0.0.1:29402").unwrap());
-        let mut lease = pool.adopt(29401).unwrap();
-        assert!(pool.adopt(29401).is_none(), "it is one worker's");
-        assert!(lease.hold(Some(other)).is_err() && lease.listener().is_none());
-        assert!(lease.hold(None).is_err(), "somebody has it");
-        lease.hold(Some(kept)).unwrap();
-        assert_eq!(lease.listener().unwrap().local_addr().unwrap().port(), 29401);
-        drop(lease);
-        let mut again = pool.adopt(29401).unwrap();
-        again.hold(None).unwrap();
-        assert_eq!(pool.reserve(NetworkMode::Private).unwrap().port(), 29400, "the range is as it was");
     }
 
     #[test]

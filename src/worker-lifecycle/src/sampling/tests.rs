@@ -109,7 +109,6 @@ fn worker(name: &str) -> (WorkerHandle, watch::Sender<WorkerView>) {
         resources: Resources::default(),
         unmeasured: vec![],
         verdict: None,
-        status_text: None,
         gpu_memory: None,
     };
     let view = watch::Sender::new(view);
@@ -178,22 +177,6 @@ fn what_moved_between_two_passes_is_in_the_history_and_what_no_file_says_is_null
     assert_eq!((last("swap_bytes"), last("io_read_bytes_per_s")), (Some(0.0), None));
     assert_eq!(told.unmeasured.len(), 4, "{:?}", told.unmeasured);
     assert!(told.unmeasured.iter().all(|u| u.figure.starts_with("io_") && u.why.contains("not enabled")), "{:?}", told.unmeasured);
-}
-
-#[test]
-fn no_rate_goes_from_one_life_of_a_worker_to_the_next() {
-    let leaves = Leaves::make(1);
-    let sampler = leaves.sampler(100);
-    sampler.pass(&leaves.handles);
-    leaves.handles[0].known.sampled.begin_anew();
-    leaves.put(0, ("cpu.stat", "usage_usec 50001030\nuser_usec 820\nsystem_usec 210\nthrottled_usec 77000\n"));
-    let until = Instant::now() + Duration::from_millis(2);
-    while Instant::now() < until {
-        std::thread::yield_now();
-    }
-    sampler.pass(&leaves.handles);
-    let told = leaves.history(&sampler, 0);
-    assert_eq!((told.times.len(), told.columns["cpus"].iter().flatten().count()), (1, 0), "{told:?}");
 }
 
 /// In a time that stands still: however slow the machine is, nothing falls due meanwhile.

@@ -124,12 +124,6 @@ impl Sampled {
         inner.ring.coarsen(sampler.slot_ms());
     }
 
-    /// The counters of its next life begin at nothing: no rate goes across. The history stays.
-    pub(crate) fn begin_anew(&self) {
-        let mut inner = lock(&self.0);
-        *inner = Inner { ring: std::mem::take(&mut inner.ring), ..Inner::default() };
-    }
-
     /// Forgets everything. Of a worker that was deleted.
     pub(crate) fn forget(&self) {
         *lock(&self.0) = Inner::default();

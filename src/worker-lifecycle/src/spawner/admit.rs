@@ -1,29 +1,32 @@
 //! From a request to a running init: name, policy, port, devices, launcher. What is refused leaves nothing.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rbee_hive_devices::Lease;
-use rbee_hive_policy::{Command, GpuLease, Life, NetworkMode, Policy, SandboxPlan, WorkerId, WorkerRequest};
-use rbee_hive_sandbox::protocol::{FromLauncher, ToLauncher};
-use rbee_hive_sandbox::{SetupFailure, Verdict};
+use rbee_hive_policy::exposure::Remains;
+use rbee_hive_policy::{Command, GpuLease, NetworkMode, Policy, SandboxPlan, WorkerId, WorkerRequest};
+use rbee_hive_sandbox::protocol::{FromLauncher, ToInit, ToLauncher};
+use rbee_hive_sandbox::{SetupFailure, StoppedBy, Verdict};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
-use super::again::{Made, NotMade};
 use super::leasing::Line;
 use super::unborn::Unborn;
 use super::warm::Seat;
 use super::{Attached, LOG_TAIL, Result, WorkerSpawner};
 use crate::events::Teller;
+use crate::init_link::InitLink;
 use crate::leases::as_policy_has_it;
-use crate::records::Fate;
 use crate::registry::PortLease;
-use crate::task::{self, Begins, Born, Story, WorkerHandle, said};
+use crate::task::{self, Born, Decision, Story, WorkerHandle, said};
 use crate::view::now;
 use crate::{ErrorKind, LifecycleError, RegistryError, SpawnParams, WorkerEntry, WorkerState, WorkerStatus, WorkerView};
+
+/// How long an init may take to end that was started without an answer, if one was.
+const UNCLEAR_END: Duration = Duration::from_secs(10);
 
 impl WorkerSpawner {
     /// Admits a request and starts its worker's task.
@@ -38,19 +41,9 @@ impl WorkerSpawner {
         attached.may_start()?;
         self.register(&id, &params)?;
         let started = self.start_with_room(attached, (&id, &params, &policy), story).await;
-        match &started {
-            Ok(handle) => {
-                // Also of one that was stopped before the launcher was asked.
-                attached.records.begin(handle).await;
-                self.keep_story_at_its_end(handle);
-            }
-            Err(_) => {
-                attached.give_up(&id).await;
-                if let Some(handle) = self.registry.handle(id.as_str()) {
-                    attached.records.end(&handle, Fate::Refused).await;
-                }
-                self.registry.remove(id.as_str());
-            }
+        if started.is_err() {
+            attached.give_up(&id).await;
+            self.registry.remove(id.as_str());
         }
         started
     }
@@ -109,6 +102,8 @@ impl WorkerSpawner {
     ) -> Result<WorkerHandle> {
         let (id, params, policy) = asked;
         let Unborn { view, teller, mut commands, handle } = unborn;
+        let io = |e: std::io::Error| LifecycleError::new(ErrorKind::SetupFailed, format!("make the channel to the init: {e}"));
+        let (link, theirs, mut events) = InitLink::open().map_err(io)?;
         view.send_modify(|view| {
             view.port = port.as_ref().map(PortLease::port);
             view.endpoint = view.port.map(|p| format!("http://127.0.0.1:{p}"));
@@ -116,42 +111,55 @@ impl WorkerSpawner {
         let line = Line { view: (&view, &teller), commands: &mut commands, story: &story, handle: &handle };
         let Some(lease) = self.lease(attached, asked, line).await? else { return Ok(handle) };
         view.send_modify(|view| view.devices.clone_from(&lease.devices));
-        let _ = handle.known.lease_id.set(lease.id.clone());
         self.registry.attach(id.as_str(), handle.clone());
         story.tell("spawn_binary", "the policy's binary is {}", &[&policy.worker.binary]);
-        let mut request = request(id, params, (port.as_ref(), &lease));
-        request.mps = attached.mps(&request, policy).await;
+        let mps = attached.mps((id, &params.policy, policy), &lease).await;
         // It may have waited for others until here. What it has goes back with the start.
         attached.may_start()?;
-        // Whatever ends the hive from here on: the next one knows that there may be a worker.
-        attached.records.begin(&handle).await;
-        let listener = port.as_ref().and_then(PortLease::listener).map(AsFd::as_fd);
-        let made = match attached.make_init(request.clone(), listener).await {
-            Ok(made) => made,
-            Err(NotMade::Refused(failed)) if failed.kind == ErrorKind::SetupFailed => {
-                attached.give_up(id).await;
-                show_failure((&view, &teller), &failed);
-                return Ok(handle);
+        let request = WorkerRequest { mps, ..request(id, params, (port.as_ref(), &lease)) };
+        let asked = attached.tools.launcher.spawn(request, theirs).await;
+        let unclear = match asked {
+            Ok(((FromLauncher::Spawned { plan, cgroup, init_pid, not_in_force, policy_digest, .. }, mut fds), released)) => match fds.pop()
+            {
+                Some(init) => {
+                    let idle = crate::idle::notes(plan.idle, &attached.tools.launcher.cgroup, cgroup.as_deref());
+                    let notes = not_in_force.into_iter().chain(idle).collect();
+                    show_plan((&view, &teller), (&plan, cgroup, init_pid), notes);
+                    let _ = handle.known.link.set(Arc::downgrade(&link));
+                    let _ = handle.known.grace.set(Duration::from_millis(plan.stop.grace_ms));
+                    let _ = plan.gpu_memory.map(|limit| handle.known.gpus.limit.set(limit));
+                    attached.set_mps(&plan, &handle);
+                    let asked = params.limits.keys().copied().collect();
+                    let _ = handle.known.decision.set(Decision { policy_digest, asked, remains: Remains::from(&*plan) });
+                    self.remember(&handle, &params.policy);
+                    let (plan, tools) = (*plan, Arc::clone(&attached.tools));
+                    let born = Born { plan, link, events, init, released, port, commands, view, story, tools, handle: handle.clone() };
+                    tokio::spawn(task::run(born));
+                    return Ok(handle);
+                }
+                None => crate::launcher::gone(),
+            },
+            Ok(((FromLauncher::Refused { error, .. }, _), _)) => {
+                return match LifecycleError::from(error) {
+                    failed if failed.kind == ErrorKind::SetupFailed => {
+                        attached.give_up(id).await;
+                        show_failure((&view, &teller), &failed);
+                        Ok(handle)
+                    }
+                    refused => Err(refused),
+                };
             }
-            Err(NotMade::Refused(refused)) => return Err(refused),
-            Err(NotMade::Unclear(error)) => {
-                // Before its lease goes back, as at every end: the last of a group ends its daemon. After that the watch decides whether
-                // its devices are free.
-                attached.mps.leave(id).await;
-                attached.leases.release_worker(id);
-                return Err(error);
-            }
+            Ok(_) => crate::launcher::gone(),
+            Err(error) => error,
         };
-        let notes = attached.take_note(&handle, &made, &request);
-        let Made { plan, cgroup, init_pid, link, ends, .. } = made;
-        show_plan((&view, &teller), (&plan, cgroup, init_pid), notes);
-        attached.set_mps(&plan, &handle);
-        self.remember(&handle, &params.policy);
-        let again = self.starter(&handle, request);
-        let (begins, tools) = (Begins::First(ends), Arc::clone(&attached.tools));
-        let born = Born { plan, link, begins, port, commands, view, story, tools, handle: handle.clone(), again };
-        tokio::spawn(task::run(born));
-        Ok(handle)
+        // Whether there is an init is not known. If there is one, it must not go on without an entry, and has its devices until it is gone:
+        // its end of the link closes then. After that the watch decides whether they are free.
+        let _ = link.send(&ToInit::Stop { by: StoppedBy::Request, grace_ms: 0 }).await;
+        let _ = timeout(UNCLEAR_END, async { while events.recv().await.is_some() {} }).await;
+        // Before its lease goes back, as at every end: the last of a group ends its daemon.
+        attached.mps.leave(id).await;
+        attached.leases.release_worker(id);
+        Err(unclear)
     }
 
     fn reserve(&self, attached: &Attached, policy: &Policy, story: &Story) -> Result<Option<PortLease>> {
@@ -213,11 +221,10 @@ fn request(id: &WorkerId, params: &SpawnParams, (port, lease): (Option<&PortLeas
         env: params.env.clone(),
         limits: params.limits.clone(),
         port: port.map(PortLease::port),
-        life: Life::First,
     }
 }
 
-pub(super) async fn policy(attached: &Attached, name: &str) -> Result<Policy> {
+async fn policy(attached: &Attached, name: &str) -> Result<Policy> {
     let name = name.to_owned();
     match attached.tools.launcher.ask(|seq| ToLauncher::PolicyShow { seq, name }, &[]).await? {
         (FromLauncher::Policy { resolved, .. }, _) => serde_json::from_value(resolved)

@@ -11,10 +11,9 @@ use rbee_hive_sandbox::protocol::{FromLauncher, Judgement, PolicyTexts, ToLaunch
 
 use super::{Attached, Result, WorkerSpawner};
 use crate::channel::lock;
-use crate::death::Beside;
 use crate::explanation::{Explanation, LimitOrigin, LimitView, PolicyExplanation};
-use crate::task::{Decision, Known, WorkerHandle};
-use crate::{ErrorKind, LifecycleError, WorkerStory, WorkerView};
+use crate::task::{Decision, WorkerHandle};
+use crate::{ErrorKind, LifecycleError, WorkerView};
 
 /// Most versions of policies that are kept for the workers that were started under them.
 const MAX_VERSIONS: usize = 64;
@@ -53,62 +52,22 @@ impl WorkerSpawner {
         }
     }
 
-    /// Why a worker may do what it may: its policy's grants with their places, its limits with who set them, what is not in force; what has
-    /// happened to it; and why it ended. Also of the last ones that were deleted, or that earlier hives have had.
+    /// Why a worker may do what it may: its policy's grants with their places, its limits with who set them, what is not in force. Also of
+    /// the last ones that were deleted.
     ///
     /// Errors: `not_found`.
     pub async fn explain(&self, id: &WorkerId) -> Result<Explanation> {
-        match self.handle(id) {
-            Ok(handle) => self.explain_listed(&handle).await,
-            Err(error) => self.explain_deleted(id).await?.ok_or(error),
-        }
-    }
-
-    /// The same of a worker that is listed.
-    pub(super) async fn explain_listed(&self, handle: &WorkerHandle) -> Result<Explanation> {
-        // Of a worker that ended under an earlier hive nobody here has seen what happened to it.
-        let is_of_before = handle.view.borrow().has_ended() && lock(&handle.known.timeline).is_empty();
-        match is_of_before.then(|| self.story_of(&handle.view())).flatten() {
-            Some(kept) => Ok(kept),
-            None => self.explain_now(handle).await,
-        }
-    }
-
-    /// The same of one that is not: from its story, or, where that is another one's of its name or was never written, from its record.
-    async fn explain_deleted(&self, id: &WorkerId) -> Result<Option<Explanation>> {
-        let kept = self.explained_before(id.as_str());
-        let deleted = {
-            let deleted = lock(&self.attached()?.deleted);
-            let found = deleted.iter().find(|deleted| deleted.view.worker_id == id.as_str());
-            found.map(|deleted| (deleted.view.clone(), Arc::clone(&deleted.known)))
+        let (view, known) = match self.handle(id) {
+            Ok(handle) => (handle.view(), handle.known),
+            Err(error) => self.deleted_before(id).map(|deleted| (deleted.view, deleted.known)).ok_or(error)?,
         };
-        match (kept, deleted) {
-            (Some(kept), Some((view, _))) if kept.story.created_at >= view.created_at => Ok(Some(kept)),
-            (_, Some((view, known))) => {
-                let timeline = lock(&known.timeline).clone().into_moments();
-                self.explain_as(view, (&known, Beside { timeline, ..Beside::default() })).await.map(Some)
-            }
-            (kept, None) => Ok(kept),
-        }
-    }
-
-    async fn explain_now(&self, handle: &WorkerHandle) -> Result<Explanation> {
-        let view = self.measured(handle).await;
-        self.explain_as(view, (&handle.known, self.beside(handle).await)).await
-    }
-
-    async fn explain_as(&self, view: WorkerView, (known, beside): (&Known, Beside)) -> Result<Explanation> {
         let decision = known.decision.get();
-        let version = match &decision {
+        let version = match decision {
             Some(decision) => self.attached()?.version(&view.policy, decision.policy_digest).await,
             None => None,
         };
         let updated = lock(&known.updated).clone();
-        Ok(Explanation {
-            incidents: known.gpus.incidents(),
-            lives: known.lives.all(),
-            ..explanation(view, (decision.as_deref(), &updated), (version.as_deref(), beside))
-        })
+        Ok(Explanation { incidents: known.gpus.incidents(), ..explanation(view, (decision, &updated), version.as_deref()) })
     }
 
     /// Keeps the version of its policy that a worker has just been started under, while the file still says it.
@@ -141,7 +100,7 @@ impl Attached {
     }
 
     /// The version of the policy `name` with this digest; `None` where the file says something else by now.
-    pub(super) async fn version(&self, name: &str, digest: u64) -> Option<Arc<Version>> {
+    async fn version(&self, name: &str, digest: u64) -> Option<Arc<Version>> {
         if let Some(kept) = self.kept(digest) {
             return Some(kept);
         }
@@ -166,11 +125,7 @@ async fn traced(texts: PolicyTexts) -> Result<Traced> {
     parsing.await.map_err(|e| invalid(format!("the policy could not be read: {e}")))?.map_err(|e| invalid(e.to_string()))
 }
 
-fn explanation(
-    view: WorkerView,
-    (decision, updated): (Option<&Decision>, &BTreeSet<LimitKey>),
-    (version, beside): (Option<&Version>, Beside),
-) -> Explanation {
+fn explanation(view: WorkerView, (decision, updated): (Option<&Decision>, &BTreeSet<LimitKey>), version: Option<&Version>) -> Explanation {
     let gaps = decision.map(|decision| Gap::of(decision.remains, &view.not_in_force)).unwrap_or_default();
     let limits = view.limits.iter().map(|(key, value)| {
         let own = version.and_then(|v| v.traced.policy.limits.get(key));
@@ -186,10 +141,8 @@ fn explanation(
         let from = place.map(|place| place.map_or_else(|| explain::DEFAULT.to_owned(), |origin| origin.to_string()));
         LimitView { limit: *key, value: value.clone(), origin, from }
     });
-    let limits: Vec<LimitView> = limits.collect();
     Explanation {
-        story: WorkerStory::of(&view, &limits, beside),
-        limits,
+        limits: limits.collect(),
         source: version.map(|v| v.source.clone()),
         settings: version.map(|v| explain::explain(&v.traced)),
         exposure: version.map(|v| exposure(&v.traced.policy, &gaps)),
@@ -197,6 +150,5 @@ fn explanation(
         policy: view.policy,
         not_in_force: view.not_in_force,
         incidents: vec![],
-        lives: vec![],
     }
 }

@@ -40,7 +40,7 @@ impl WorkerSpawner {
         // The task has said that it runs; what is seen of it before its answer is `frozen`.
         let view = handle.until(|v| v.state != WorkerState::Frozen).await.ok_or_else(|| super::not_found(id))?;
         match view.state {
-            WorkerState::Restarting | WorkerState::Stopping | WorkerState::Stopped | WorkerState::Failed => {
+            WorkerState::Stopping | WorkerState::Stopped | WorkerState::Failed => {
                 let mut error =
                     LifecycleError::new(ErrorKind::StartFailed, format!("worker {id} did not answer again after it was thawed"));
                 error.verdict = handle.view().verdict;

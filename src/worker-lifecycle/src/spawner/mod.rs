@@ -1,8 +1,6 @@
 //! The surface of this crate: start, stop, watch workers.
 
 mod admit;
-mod adopt;
-mod again;
 mod binary;
 mod explain;
 mod freeze;
@@ -11,7 +9,6 @@ mod mps;
 mod queries;
 mod seed;
 mod stop;
-mod story;
 mod unborn;
 mod update;
 mod verify;
@@ -28,14 +25,10 @@ use rbee_hive_devices::Inventory;
 use rbee_hive_narration::{Narration, Narrator};
 use rbee_hive_policy::WorkerId;
 
-use crate::adoption::{Case, Verdicts};
-use crate::death::StoryStore;
 use crate::device_watch::{DeviceWatch, Watcher};
-use crate::events::NumberFile;
 use crate::launcher::LauncherClient;
 use crate::leases::Leases;
 use crate::mps::MpsGroups;
-use crate::records::Records;
 use crate::sampling::{self, Sampler};
 use crate::state::{Hive, Refusal, may_start};
 use crate::task::{Known, Tools, WorkerHandle};
@@ -67,10 +60,8 @@ pub struct SpawnerOptions {
     pub sample_interval: Duration,
     /// How GPUs are watched; `None`: what happens to them is not known, and their memory is taken to be back at once.
     pub devices: Option<DeviceWatch>,
-    /// The hive's own directory, opened; `None`: neither leases nor what is known of workers outlive the hive.
+    /// The hive's own directory, opened; `None`: leases do not outlive the hive.
     pub records: Option<OwnedFd>,
-    /// `workers/` of the state directory, opened, where inits write how their workers ended; `None`: it is not looked for.
-    pub verdicts: Option<OwnedFd>,
 }
 
 /// Starts workers. Without a launcher it starts none and says so. A clone is another handle on the same workers.
@@ -89,13 +80,6 @@ struct Attached {
     draining: AtomicBool,
     /// The last ones first.
     deleted: Mutex<VecDeque<Deleted>>,
-    records: Arc<Records>,
-    /// What was there before this hive, until it is taken over.
-    before: Mutex<Vec<Case>>,
-    /// Which numbers events have.
-    numbers: Option<Arc<NumberFile>>,
-    /// Why the last workers ended.
-    stories: Arc<StoryStore>,
     /// Policies as they were when workers were started under them.
     versions: Mutex<explain::Versions>,
     /// Places under policies that bound their number.
@@ -104,7 +88,8 @@ struct Attached {
     memory_back: Duration,
 }
 
-/// A worker that was deleted.
+/// A worker that is off the list.
+#[derive(Clone)]
 struct Deleted {
     view: WorkerView,
     known: Arc<Known>,
@@ -113,13 +98,8 @@ struct Deleted {
 impl WorkerSpawner {
     /// The hive's spawner. Called inside the runtime.
     pub fn attach(registry: Arc<WorkerRegistry>, launcher: LauncherClient, options: SpawnerOptions) -> Arc<Self> {
-        let own = options.records.map(Arc::new);
-        let (events, numbers) = story::events(own.clone());
-        let stories = Arc::new(StoryStore::open(own.clone()));
-        tokio::spawn(StoryStore::write_on(Arc::downgrade(&stories)));
-        let verdicts = options.verdicts.map(|directory| Arc::new(Verdicts::new(directory)));
-        let before = adopt::Before::read(&launcher, own.as_deref(), verdicts.as_deref());
-        let leases = Leases::open(options.inventory, Arc::clone(&events), (own, before.held));
+        let events = Arc::new(EventHub::default());
+        let leases = Leases::open(options.inventory, Arc::clone(&events), options.records.map(Arc::new));
         let mps = MpsGroups::new(launcher.clone(), Arc::clone(&registry));
         let (releasing, leaving) = (Arc::clone(&leases), Arc::clone(&mps));
         let sampler = Arc::new(Sampler::new(Arc::clone(&launcher.cgroup), options.sample_interval));
@@ -129,9 +109,7 @@ impl WorkerSpawner {
             narrator: options.narrator,
             events,
             logs: Arc::new(options.logs),
-            verdicts,
             sampler,
-            leaving: AtomicBool::new(false),
             release: Box::new(move |id: WorkerId| {
                 let (leases, mps) = (Arc::clone(&releasing), Arc::clone(&leaving));
                 Box::pin(async move {
@@ -149,11 +127,7 @@ impl WorkerSpawner {
             mps,
             max_workers: options.max_workers,
             draining: AtomicBool::new(false),
-            deleted: Mutex::new(before.deleted),
-            records: before.records,
-            before: Mutex::new(before.cases),
-            numbers,
-            stories,
+            deleted: Mutex::default(),
             versions: Mutex::default(),
             seats: Arc::default(),
             memory_back: options.devices.as_ref().map_or(Duration::ZERO, |w| w.patience.memory_back + w.interval) + LOOK,
@@ -218,8 +192,7 @@ impl WorkerSpawner {
     /// meanwhile.
     pub async fn wait(&self, id: &WorkerId, until: WaitFor, timeout: Option<Duration>) -> Result<WorkerView> {
         let handle = self.handle(id)?;
-        let waiting =
-            handle.until(|v| v.has_ended() || (reached(v, until) && !matches!(v.state, WorkerState::Stopping | WorkerState::Restarting)));
+        let waiting = handle.until(|v| v.has_ended() || (reached(v, until) && v.state != WorkerState::Stopping));
         let view = match timeout {
             None => waiting.await,
             Some(limit) => tokio::time::timeout(limit, waiting).await.map_err(|_| {
@@ -238,27 +211,6 @@ impl WorkerSpawner {
     pub fn drain(&self) {
         if let Some(attached) = &self.attached {
             attached.draining.store(true, Ordering::SeqCst);
-        }
-    }
-
-    /// What is wrong with the hive itself, one sentence each: its launcher is gone, what is known of workers can't be written down.
-    pub fn notes(&self) -> Vec<String> {
-        let Some(attached) = &self.attached else { return vec![] };
-        let gone = self
-            .launcher_gone()
-            .then(|| "the launcher has ended: workers are served and can be stopped, none is started until the hive is".to_owned());
-        gone.into_iter().chain(attached.records.notes()).collect()
-    }
-
-    /// Whether there is no launcher any more.
-    pub fn launcher_gone(&self) -> bool {
-        self.attached.as_ref().is_none_or(|attached| attached.tools.launcher.is_gone())
-    }
-
-    /// Waits for the launcher's end.
-    pub async fn until_launcher_is_gone(&self) {
-        if let Some(attached) = &self.attached {
-            attached.tools.launcher.wait_gone().await;
         }
     }
 

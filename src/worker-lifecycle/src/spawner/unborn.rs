@@ -8,8 +8,7 @@ use tokio::sync::{mpsc, watch};
 use super::leasing::show_stopped;
 use super::{Attached, Result};
 use crate::events::Teller;
-use crate::records::Asked;
-use crate::task::{self, Command, Known, Story, WorkerHandle, first_view};
+use crate::task::{self, Command, Story, WorkerHandle, first_view};
 use crate::{SpawnParams, WorkerView};
 
 /// What its task will go on with.
@@ -26,11 +25,7 @@ impl Unborn {
         let view = watch::Sender::new(first_view(id, params, &attached.tools.launcher));
         let teller = Teller::new(Arc::clone(&attached.tools.events), id.clone(), story.job().map(str::to_owned));
         let (to, commands) = task::commands();
-        let known = Known::default();
-        let _ = known.asked.set(Asked::from(params));
-        let _ = params.job_id.clone().map(|job| known.job_id.set(job));
-        let handle = WorkerHandle { id: id.clone(), commands: to, view: view.subscribe(), usage: Arc::default(), known: Arc::new(known) };
-        attached.tools.events.follow(id, &handle.known.timeline);
+        let handle = WorkerHandle { id: id.clone(), commands: to, view: view.subscribe(), usage: Arc::default(), known: Arc::default() };
         Self { view, teller, commands, handle }
     }
 

@@ -54,7 +54,7 @@ impl Worker {
     pub(super) fn freeze_by_request(&mut self, tell: Told) {
         match (&self.state, &mut self.doing) {
             // It is about to sleep anyhow; from then on it is the client's.
-            (State::Ready { .. } | State::Unhealthy { .. }, Some(Doing { act: act @ Act::Freeze(_), tell: waiting, .. })) => {
+            (State::Ready { .. }, Some(Doing { act: act @ Act::Freeze(_), tell: waiting, .. })) => {
                 *act = Act::Freeze(FrozenBy::Request);
                 waiting.push(tell);
             }
@@ -62,7 +62,7 @@ impl Worker {
                 self.step(Event::Froze { by: FrozenBy::Request }, |_| {});
                 let _ = tell.send(Ok(()));
             }
-            (State::Ready { .. } | State::Unhealthy { .. }, None) => self.begin(Act::Freeze(FrozenBy::Request), vec![tell]),
+            (State::Ready { .. }, None) => self.begin(Act::Freeze(FrozenBy::Request), vec![tell]),
             _ => drop(tell.send(Err(self.not_now("frozen")))),
         }
     }
@@ -73,7 +73,7 @@ impl Worker {
             (State::Frozen { .. }, None) => self.begin(Act::Thaw, vec![tell]),
             (State::Frozen { .. }, Some(Doing { act: Act::Thaw, tell: waiting, .. })) => waiting.push(tell),
             // It is on its way already, or there.
-            (State::Thawing { .. } | State::Ready { .. } | State::Unhealthy { .. }, None) => drop(tell.send(Ok(()))),
+            (State::Thawing { .. } | State::Ready { .. }, None) => drop(tell.send(Ok(()))),
             _ => drop(tell.send(Err(self.not_now("thawed")))),
         }
     }
@@ -126,7 +126,7 @@ impl Worker {
 
     fn froze(&mut self, by: FrozenBy) -> Result<(), LifecycleError> {
         // A stop may have come meanwhile: the init lets it run for that, whatever was first.
-        if !matches!(self.state, State::Ready { .. } | State::Unhealthy { .. }) {
+        if !matches!(self.state, State::Ready { .. }) {
             return Err(self.not_now("frozen"));
         }
         if by == FrozenBy::Idle {
@@ -185,7 +185,7 @@ impl Worker {
         self.usage.idle_for().map(|time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
     }
 
-    pub(super) fn not_now(&self, wanted: &str) -> LifecycleError {
+    fn not_now(&self, wanted: &str) -> LifecycleError {
         let text = format!("worker {} is {} and can't be {wanted} now", self.id, word(&self.state));
         LifecycleError::new(ErrorKind::NotAllowedNow, text)
     }
@@ -211,11 +211,10 @@ impl Worker {
 fn word(state: &State) -> &'static str {
     match state {
         State::Requested | State::Starting { .. } => "starting",
-        State::Ready { .. } | State::Unhealthy { .. } => "about to be frozen",
+        State::Ready { .. } => "about to be frozen",
         State::Frozen { .. } => "about to be thawed",
         State::Thawing { .. } => "waking up",
         State::Stopping { .. } => "stopping",
-        State::Restarting => "restarting",
-        State::Ended { .. } | State::GivenUp { .. } => "over",
+        State::Ended { .. } => "over",
     }
 }

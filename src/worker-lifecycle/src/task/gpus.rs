@@ -1,12 +1,11 @@
 //! What is known of a worker's GPUs beside its view: the watch over them says it, and whoever asks reads it.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use rbee_hive_policy::{GpuMemoryEnforcer, GpuMemoryPlan};
 
-use super::latest::Latest;
 use crate::channel::lock;
 use crate::view::now;
 use crate::{GpuMemoryView, Incident};
@@ -18,7 +17,7 @@ const MAX_INCIDENTS: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct GpusKnown {
     /// Its limit of memory.
-    pub(crate) limit: Latest<GpuMemoryPlan>,
+    pub(crate) limit: OnceLock<GpuMemoryPlan>,
     /// Whether its MPS daemon has ended before it.
     mps_ended: AtomicBool,
     /// Bytes that it was last seen to have, if that is known.
@@ -47,12 +46,6 @@ impl GpusKnown {
         }
     }
 
-    /// A new life has a daemon of its own, if it has one.
-    pub(crate) fn begin_anew(&self) {
-        self.mps_ended.store(false, Ordering::SeqCst);
-        self.set_used(None);
-    }
-
     /// MPS holds it no more; whether that is news.
     pub(crate) fn lose_mps(&self) -> bool {
         !self.mps_ended.swap(true, Ordering::SeqCst)
@@ -65,12 +58,6 @@ impl GpusKnown {
             incidents.pop_front();
         }
         incidents.push_back(Incident { time: now(), text: text.to_owned() });
-    }
-
-    /// Keeps what had happened before.
-    pub(crate) fn restore_incidents(&self, before: &[Incident]) {
-        let last = before.len().saturating_sub(MAX_INCIDENTS);
-        lock(&self.incidents).extend(before[last..].iter().cloned());
     }
 
     /// What has happened, the oldest first.

@@ -5,22 +5,15 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use rbee_hive_policy::exposure::Remains;
-use rbee_hive_policy::{LimitKey, Limits, NotInForce, OnHiveExit, WorkerId};
-use rbee_hive_sandbox::{StoppedBy, Verdict};
-use serde::{Deserialize, Serialize};
+use rbee_hive_policy::{LimitKey, Limits, NotInForce, WorkerId};
+use rbee_hive_sandbox::StoppedBy;
 use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
-use super::again::Lives;
 use super::gpus::GpusKnown;
-use super::latest::Latest;
-use crate::events::Timeline;
 use crate::init_link::InitLink;
 use crate::processes::Owner;
 use crate::reach::Usage;
-use crate::records::{Asked, Kept};
 use crate::sampling::Sampled;
-use crate::state::FrozenBy;
-use crate::supervision::Backoff;
 use crate::{LifecycleError, WorkerState, WorkerView};
 
 /// What a worker's task is asked to do.
@@ -58,41 +51,28 @@ impl InForce {
         let others = before.iter().filter(|note| !about_a_limit(note));
         others.chain(self.not_in_force.iter().filter(about_a_limit)).cloned().collect()
     }
-
-    /// All of it, with what others knew before beside it; what they knew of a limit is past.
-    pub(crate) fn with_what_others_knew(mut self, before: &[NotInForce]) -> Vec<NotInForce> {
-        let there = |list: &[NotInForce], note: &NotInForce| list.iter().any(|known| known.setting == note.setting);
-        let more = before.iter().filter(|note| LimitKey::from_name(&note.setting).is_err() && !there(&self.not_in_force, note));
-        let more: Vec<NotInForce> = more.cloned().collect();
-        self.not_in_force.extend(more);
-        self.not_in_force
-    }
 }
 
 /// Who waits for a command to be carried out.
 pub(crate) type Told = oneshot::Sender<Result<(), LifecycleError>>;
 
-/// What becomes known of a worker once in each of its lives, beside its view.
+/// What becomes known of a worker once and stays, beside its view.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     /// The policy's grace.
-    pub(crate) grace: Latest<Duration>,
+    pub(crate) grace: OnceLock<Duration>,
     /// When its own process was started, clock ticks after boot.
-    pub(crate) start_ticks: Latest<u64>,
+    pub(crate) start_ticks: OnceLock<u64>,
     /// Its init's channel, which goes with its task.
-    pub(crate) link: Latest<Weak<InitLink>>,
+    pub(crate) link: OnceLock<Weak<InitLink>>,
     /// Who looks at its sandbox on request, once its program runs.
-    pub(crate) verify: Latest<mpsc::Sender<oneshot::Sender<()>>>,
+    pub(crate) verify: OnceLock<mpsc::Sender<oneshot::Sender<()>>>,
     /// Its figures and their history.
     pub(crate) sampled: Sampled,
-    /// What has happened to it.
-    pub(crate) timeline: Arc<Mutex<Timeline>>,
-    /// What the last probe of its start saw instead of an answer.
-    pub(crate) last_probe: Arc<Mutex<Option<String>>>,
     /// What its start was decided by.
-    pub(crate) decision: Latest<Arc<Decision>>,
+    pub(crate) decision: OnceLock<Decision>,
     /// Its MPS daemon.
-    pub(crate) mps: Latest<WorkerId>,
+    pub(crate) mps: OnceLock<WorkerId>,
     /// Its GPUs' memory, and what has happened to them.
     pub(crate) gpus: GpusKnown,
     /// What the last update has put in force; `None` before the first. Who looks at the sandbox holds it, so that no look falls between the
@@ -100,28 +80,10 @@ pub(crate) struct Known {
     pub(crate) in_force: Arc<RwLock<Option<InForce>>>,
     /// Limits that were changed since the start.
     pub(crate) updated: Mutex<BTreeSet<LimitKey>>,
-    /// Its lives that are over.
-    pub(crate) lives: Lives,
-    /// How far its new starts have come.
-    pub(crate) backoff: Mutex<Backoff>,
-    /// What was asked for.
-    pub(crate) asked: OnceLock<Asked>,
-    /// The job that it was started by.
-    pub(crate) job_id: OnceLock<String>,
-    /// Its lease.
-    pub(crate) lease_id: OnceLock<String>,
-    /// What becomes of it when the hive ends.
-    pub(crate) on_hive_exit: Latest<OnHiveExit>,
-    /// Who has it frozen, while it is.
-    pub(crate) frozen_by: Mutex<Option<FrozenBy>>,
-    /// Who has asked for its end, while it comes to that.
-    pub(crate) stopping: Mutex<Option<StoppedBy>>,
-    /// Who keeps its record.
-    pub(crate) kept: Mutex<Kept>,
 }
 
 /// What a start was decided by, for those who ask later.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug)]
 pub(crate) struct Decision {
     /// Which version of the policy it was.
     pub(crate) policy_digest: u64,
@@ -169,7 +131,13 @@ impl WorkerHandle {
 
     /// Whose processes are this worker's.
     pub(crate) fn owner(&self) -> Owner {
-        Owner::of(&self.view.borrow(), self.known.start_ticks.get())
+        let view = self.view.borrow();
+        Owner {
+            worker_id: view.worker_id.clone(),
+            leaf: view.cgroup.path.clone(),
+            pid: view.pid,
+            start_ticks: self.known.start_ticks.get().copied(),
+        }
     }
 }
 
@@ -177,10 +145,5 @@ impl WorkerView {
     /// Whether it is over and everything is taken back.
     pub fn has_ended(&self) -> bool {
         matches!(self.state, WorkerState::Stopped | WorkerState::Failed)
-    }
-
-    /// Whether it was killed and its processes do not die; it has not ended then.
-    pub fn is_unkillable(&self) -> bool {
-        !self.has_ended() && self.verdict.as_ref().is_some_and(|v| matches!(v.verdict, Verdict::Unkillable { .. }))
     }
 }

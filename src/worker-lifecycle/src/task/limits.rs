@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::{InForce, Worker};
-use crate::EventKind;
+use crate::{About, EventKind};
 
 impl Worker {
     /// Its init watches how near it comes to them.
@@ -39,7 +39,7 @@ impl Worker {
         let names: Vec<&str> = changed.iter().map(|key| key.name()).collect();
         self.story.tell("limits", "{} has other limits: {}", &[&self.id, &names.join(", ")]);
         let data = json!({"limits": limits, "changed": names});
-        self.teller.tell(EventKind::Limits, generation, data);
+        self.tools.events.tell(EventKind::Limits, About::worker(&self.id, generation), data);
         (self.plan.limits, self.plan.not_in_force) = (now.limits, now.not_in_force);
         // Whoever asked may have gone.
         let _ = shown.send(());

@@ -6,7 +6,7 @@ use rbee_hive_sandbox::protocol::{MemoryPressure, OomKills, PressureSource};
 use serde_json::{Value, json};
 
 use super::Worker;
-use crate::EventKind;
+use crate::{About, EventKind};
 
 /// Longest name of a process in a sentence; the kernel's are shorter.
 const MAX_NAME: usize = 64;
@@ -30,7 +30,7 @@ impl Worker {
 
     fn tell_pressure(&self, data: Value) {
         let generation = self.view.borrow().generation;
-        self.teller.tell(EventKind::Pressure, generation, data);
+        self.tools.events.tell(EventKind::Pressure, About::worker(&self.id, generation), data);
     }
 }
 

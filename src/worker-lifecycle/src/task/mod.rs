@@ -1,25 +1,18 @@
 //! One task owns one worker, from the launcher's answer to the last cgroup. Others send it commands and watch its view.
 
-mod again;
-mod attached;
 mod end;
 mod freeze;
 mod gpus;
 mod handle;
-mod health;
 mod idle;
-mod latest;
 mod limits;
 mod memory;
-mod notified;
 mod run;
 mod story;
-mod unkillable;
 mod verify;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -28,27 +21,22 @@ use rbee_hive_policy::{SandboxPlan, WorkerId};
 use rbee_hive_sandbox::cgroup::unmeasured;
 use rbee_hive_sandbox::protocol::{Resources, ToInit};
 use rbee_hive_sandbox::{StoppedBy, Verdict};
-use serde_json::json;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-pub(crate) use again::{Down, Ends, NextLife, Starter};
 pub(crate) use handle::{Command, Decision, InForce, Known, Told, WorkerHandle};
-pub(crate) use run::{Ever, as_told, run};
+pub(crate) use run::run;
 pub(crate) use story::Story;
 
-use crate::adoption::Verdicts;
-use crate::channel::lock;
 use crate::events::Teller;
-use crate::init_link::InitLink;
-use crate::launcher::LauncherClient;
+use crate::init_link::{Event as InitEvent, InitLink};
+use crate::launcher::{LauncherClient, Released};
 use crate::reach::{Dialer, Forwarder, Gatekeeper, Usage};
 use crate::registry::PortLease;
 use crate::sampling::Sampler;
-use crate::state::{Before, Event, State};
-use crate::supervision::{Notified, Pings, Restarts};
+use crate::state::{Event, State};
 use crate::view::{VerdictView, now};
-use crate::{CgroupView, EventHub, EventKind, WorkerView};
+use crate::{CgroupView, EventHub, WorkerView};
 
 /// Commands that may wait for a worker's task.
 const MAX_COMMANDS: usize = 64;
@@ -56,29 +44,20 @@ const MAX_COMMANDS: usize = 64;
 /// How long after a stop's grace an init may take to say how its worker ended (or that it does not die) before the launcher ends both.
 const INIT_SILENT: Duration = Duration::from_secs(15);
 
-/// What a worker's task is given at its birth.
+/// What a worker's task is given at its birth: the init is running.
 pub(crate) struct Born {
     pub(crate) plan: SandboxPlan,
     pub(crate) link: Arc<InitLink>,
-    pub(crate) begins: Begins,
+    pub(crate) events: mpsc::Receiver<InitEvent>,
+    /// The init's pidfd.
+    pub(crate) init: OwnedFd,
+    pub(crate) released: oneshot::Receiver<Released>,
     pub(crate) port: Option<PortLease>,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) view: watch::Sender<WorkerView>,
     pub(crate) story: Story,
     pub(crate) tools: Arc<Tools>,
     pub(crate) handle: WorkerHandle,
-    /// `None`: it is never started again.
-    pub(crate) again: Option<Arc<dyn Starter>>,
-}
-
-/// Where a worker is when its task begins.
-pub(crate) enum Begins {
-    /// Its init was just made.
-    First(Ends),
-    /// It has outlived the hive before, which has seen this of it: where it is now, its init will say.
-    Found(Ends, Before),
-    /// Its last life is over, and the next one is due: its view says so already.
-    Down(Box<Down>),
 }
 
 /// What every task uses.
@@ -87,11 +66,7 @@ pub(crate) struct Tools {
     pub(crate) narrator: Narrator,
     pub(crate) events: Arc<EventHub>,
     pub(crate) logs: Arc<OwnedFd>,
-    /// What inits have written of ends that nobody heard of.
-    pub(crate) verdicts: Option<Arc<Verdicts>>,
     pub(crate) sampler: Arc<Sampler>,
-    /// Whether this hive leaves its workers to the next one.
-    pub(crate) leaving: AtomicBool,
     /// Takes the worker out of its MPS group, and gives its leases back.
     pub(crate) release: Box<dyn Fn(WorkerId) -> BoxFuture<'static, ()> + Send + Sync>,
 }
@@ -114,57 +89,23 @@ struct Worker {
     /// What its init lets it do: stand still, or go on.
     doing: Option<freeze::Doing>,
     known: Arc<Known>,
-    notified: watch::Sender<Notified>,
-    pings: watch::Sender<Pings>,
-    life: ThisLife,
-    restarts: Restarts,
-    starter: Option<Arc<dyn Starter>>,
+    notified: watch::Sender<bool>,
     last_probe: Option<String>,
     /// When an init that was told to stop and has not said a word since is given up.
     silent_at: Option<Instant>,
-    /// What the hive before has seen of it, until its init has said where it is.
-    before: Option<Before>,
-    /// How long it had been starting when this hive came to it.
-    started_before: Duration,
-}
-
-/// What is known of the life that it is in.
-#[derive(Debug, Default)]
-struct ThisLife {
-    executed_at: Option<String>,
-    ready_at: Option<String>,
-    ready_since: Option<Instant>,
 }
 
 impl Worker {
     /// Moves on and shows it; `change` adds what the state itself does not say.
     fn step(&mut self, event: Event, change: impl FnOnce(&mut WorkerView)) {
-        let show = self.moved(event);
-        self.teller.change(&self.view, |view| {
-            show(view);
-            change(view);
-            true
-        });
-    }
-
-    /// Moves on; what is returned shows it.
-    fn moved(&mut self, event: Event) -> impl FnOnce(&mut WorkerView) + use<> {
         self.state = self.state.clone().after(event);
         self.turn_gate();
-        *lock(&self.known.frozen_by) = match self.state {
-            State::Frozen { by, .. } => Some(by),
-            _ => None,
-        };
-        *lock(&self.known.stopping) = match self.state {
-            State::Stopping { by, .. } => Some(by),
-            _ => None,
-        };
         let (state, pid) = (self.state.shown(), self.state.process().and_then(|p| p.pid));
         let verdict = match &self.state {
-            State::Ended { verdict } | State::GivenUp { verdict } => Some(said(verdict.clone())),
+            State::Ended { verdict } => Some(said(verdict.clone())),
             _ => None,
         };
-        move |view| {
+        self.teller.change(&self.view, |view| {
             view.state = state;
             view.pid = pid;
             view.generation += 1;
@@ -172,7 +113,9 @@ impl Worker {
                 view.verdict = verdict;
                 view.ended_at = Some(now());
             }
-        }
+            change(view);
+            true
+        });
     }
 
     async fn ask_to_stop(&mut self, by: StoppedBy, grace: Option<Duration>) {
@@ -182,20 +125,7 @@ impl Worker {
             tracing::debug!(worker = %self.id, %error, "the init did not take the order to stop");
         }
         let silent_at = Instant::now() + Duration::from_millis(grace_ms).saturating_add(INIT_SILENT);
-        let hastens = self.silent_at.is_none_or(|before| silent_at < before);
-        let is_stopping = matches!(self.state, State::Stopping { .. });
-        // An init that has said why nothing dies is not silent, and killing it would not help.
-        if hastens && !self.is_unkillable() {
-            self.silent_at = Some(silent_at);
-            self.teller.tell(
-                EventKind::Stop,
-                self.view.borrow().generation,
-                json!({"by": by, "grace_ms": grace_ms, "hastens": is_stopping}),
-            );
-        }
-        if is_stopping {
-            return;
-        }
+        self.silent_at = Some(self.silent_at.map_or(silent_at, |before| before.min(silent_at)));
         self.step(Event::StopAsked { by }, |_| {});
     }
 }
@@ -241,7 +171,6 @@ pub(crate) fn first_view(id: &WorkerId, params: &crate::SpawnParams, launcher: &
         resources: Resources::default(),
         unmeasured: unmeasured(&Resources::default(), &launcher.cgroup),
         verdict: None,
-        status_text: None,
     }
 }
 

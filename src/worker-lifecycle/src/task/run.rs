@@ -8,27 +8,20 @@ use futures_util::future::BoxFuture;
 use rbee_hive_policy::Readiness;
 use rbee_hive_sandbox::protocol::{FromInit, ToInit, ToLauncher};
 use rbee_hive_sandbox::{StoppedBy, Verdict};
-use serde_json::json;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 
-use super::again::After;
 use super::end::Ending;
-use super::{Begins, Born, Command, Worker, freeze, idle, until};
-use crate::EventKind;
-use crate::channel::lock;
+use super::{Born, Command, Worker, freeze, idle, said, until};
 use crate::events::Teller;
 use crate::init_link::Event as InitEvent;
 use crate::reach::{Dialer, Forwarder, Gatekeeper, Route, Target};
 use crate::readiness::{NotReady, Progress, StartLimits, wait_until_ready};
 use crate::state::{Event, Process, State};
-use crate::supervision::{Liveness, Restarts};
 use crate::view::now;
 
 /// Runs until the worker is over and everything is taken back.
 pub(crate) async fn run(born: Born) {
-    let Born { plan, link, begins, port, mut commands, view, story, tools, handle, again } = born;
-    let restarts = Restarts::counted(lock(&handle.known.backoff).in_a_row);
+    let Born { plan, link, mut events, init, released, port, mut commands, view, story, tools, handle } = born;
     let mut worker = Worker {
         dialer: Arc::new(Dialer::to(Arc::clone(&link), Target::of(&plan))),
         teller: Teller::new(Arc::clone(&tools.events), handle.id.clone(), story.job().map(str::to_owned)),
@@ -45,36 +38,13 @@ pub(crate) async fn run(born: Born) {
         gate: Gatekeeper::new(),
         doing: None,
         known: handle.known,
-        notified: watch::Sender::default(),
-        pings: watch::Sender::default(),
-        life: super::ThisLife::default(),
-        restarts,
-        starter: again,
+        notified: watch::Sender::new(false),
         last_probe: None,
         silent_at: None,
-        before: None,
-        started_before: Duration::ZERO,
     };
-    let begun = match begins {
-        Begins::First(ends) => After::Again(ends),
-        Begins::Found(ends, before) => {
-            worker.comes_from(before);
-            After::Again(ends)
-        }
-        Begins::Down(down) => worker.go_on_after(*down, &mut commands).await,
-    };
-    let mut ends = match begun {
-        After::Again(ends) => ends,
-        After::Over(end) => return worker.take_back(*end).await,
-    };
-    loop {
-        let ending = worker.live(&mut ends.events, &mut commands).await;
-        let released = worker.wait_for_release(&ending, ends.released, ends.init).await;
-        ends = match worker.after(ending, released, &mut commands).await {
-            After::Again(ends) => ends,
-            After::Over(end) => return worker.take_back(*end).await,
-        };
-    }
+    let ending = worker.live(&mut events, &mut commands).await;
+    let released = worker.wait_for_release(released, init).await;
+    worker.take_back(ending, released).await;
 }
 
 impl Worker {
@@ -86,9 +56,7 @@ impl Worker {
         let mut verification = self.verify();
         let mut probing = Some(self.probing());
         let mut looks = self.idle_looks();
-        let mut liveness = None;
         loop {
-            self.keep_asking(&mut liveness);
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => if let Some(ending) = self.hear(event).await {
@@ -109,7 +77,6 @@ impl Worker {
                         probing = Some(self.probing());
                     }
                 }
-                finding = Liveness::next(&mut liveness) => self.found(finding).await,
                 () = self.gate.knocked() => self.wake(),
                 () = idle::due(&mut looks) => self.look_whether_idle(&mut looks).await,
             }
@@ -119,10 +86,10 @@ impl Worker {
     /// Asks it until it answers, by the same rules after a thaw as at its start: what was swapped out has to come back first.
     fn probing(&self) -> Probing {
         let (plan, progress) = (self.plan.clone(), self.progress());
-        let (dialer, notified, seen) = (Arc::clone(&self.dialer), self.notified.subscribe(), Arc::clone(&self.known.last_probe));
-        let total = self.rest_of_start(Duration::from_millis(plan.start_timeout_ms));
-        let limits = StartLimits { total, stall: Duration::from_millis(plan.stall_timeout_ms) };
-        Box::pin(async move { wait_until_ready(&plan.readiness, &dialer, limits, (progress, notified, &seen)).await })
+        let (dialer, notified) = (Arc::clone(&self.dialer), self.notified.subscribe());
+        let limits =
+            StartLimits { total: Duration::from_millis(plan.start_timeout_ms), stall: Duration::from_millis(plan.stall_timeout_ms) };
+        Box::pin(async move { wait_until_ready(&plan.readiness, &dialer, limits, (progress, notified)).await })
     }
 
     /// `None` once the program runs; how it ended where it never did.
@@ -154,20 +121,25 @@ impl Worker {
     async fn hear(&mut self, (message, mut fds): InitEvent) -> Option<Ending> {
         match message {
             FromInit::Started { start_ticks } => self.executed(fds.pop(), start_ticks),
-            FromInit::Attached { state } => self.attached(*state, fds),
-            FromInit::Superseded => return Some(Ending::elsewhere()),
-            FromInit::Notify { text } => self.hear_worker(&text),
+            FromInit::Notify { text } if text.lines().any(|l| l == "READY=1") => drop(self.notified.send_replace(true)),
             FromInit::Pressure { pressure } => self.short_of_memory(pressure),
             FromInit::OomKills { kills } => self.killed_for_want_of_memory(&kills),
             FromInit::SetupFailed(failure) => return Some(Verdict::SetupFailed(failure).into()),
             FromInit::ExecFailed { errno, message } => return Some(Verdict::ExecFailed { errno, message }.into()),
-            FromInit::Ended { verdict: Verdict::Unkillable { pids, processes }, resources } => {
-                self.does_not_die((pids, processes), *resources).await;
+            FromInit::Ended { verdict: verdict @ Verdict::Unkillable { .. }, resources } => {
+                // News, not the end: the init goes on waiting for them, and says so when they are gone.
+                self.silent_at = None;
+                self.teller.change(&self.view, |view| {
+                    view.generation += 1;
+                    view.resources = *resources;
+                    view.verdict = Some(said(verdict));
+                    true
+                });
             }
             FromInit::Ended { verdict, resources } => {
                 // It waits for this only so that nothing is said into a closing channel; it goes without it, too.
                 let _ = self.link.send(&ToInit::Ack).await;
-                return Some(Ending { verdict: Some(self.explain(verdict)), resources: *resources, ..Ending::default() });
+                return Some(Ending { verdict: Some(self.explain(verdict)), resources: *resources });
             }
             _ => {}
         }
@@ -177,13 +149,11 @@ impl Worker {
     fn executed(&mut self, pidfd: Option<OwnedFd>, start_ticks: Option<u64>) {
         let pid = pidfd.as_ref().and_then(host_pid);
         if let Some(ticks) = start_ticks {
-            self.known.start_ticks.set(ticks);
+            let _ = self.known.start_ticks.set(ticks);
         }
         let shown = pid.map_or_else(|| "one that has ended already".to_owned(), |pid| pid.to_string());
         self.story.tell("spawn_process", "{} runs as pid {}", &[&self.plan.executable.display(), &shown]);
-        let at = now();
-        self.life.executed_at = Some(at.clone());
-        self.step(Event::Executed { process: Process { pid } }, |view| view.started_at = Some(at));
+        self.step(Event::Executed { process: Process { pid } }, |view| view.started_at = Some(now()));
         let group = self.view.borrow().cgroup.path.clone().unwrap_or_else(|| "no cgroup".to_owned());
         self.story.tell("spawn_registered", "{} is registered with its processes in {}", &[&self.id, &group]);
         self.forward();
@@ -195,7 +165,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn forward(&mut self) {
+    fn forward(&mut self) {
         let Some(listener) = self.port.as_ref().and_then(|p| p.listener()) else { return };
         let (dialer, usage) = (Arc::clone(&self.dialer), Arc::clone(&self.usage));
         let route = Route { dialer, usage, passage: self.gate.passage(), view: self.view.subscribe() };
@@ -213,18 +183,10 @@ impl Worker {
             State::Starting { .. } => {
                 // The story first: who waits for the state reads it next.
                 self.story.tell("spawn_complete", "{} is ready", &[&self.id]);
-                let at = now();
-                (self.life.ready_since, self.life.ready_at) = (Some(Instant::now()), Some(at.clone()));
-                self.step(Event::Answered, |view| view.ready_at = Some(at));
+                self.step(Event::Answered, |view| view.ready_at = Some(now()));
             }
             State::Thawing { .. } => self.step(Event::Answered, |_| {}),
             _ => {}
-        }
-    }
-
-    async fn signal(&self, signal: i32) {
-        if self.link.send(&ToInit::Signal { signal }).await.is_ok() {
-            self.teller.tell(EventKind::Signal, self.view.borrow().generation, json!({"signal": signal}));
         }
     }
 
@@ -241,7 +203,7 @@ impl Worker {
     async fn obey(&mut self, command: Command) {
         match command {
             Command::Stop { by, grace } => self.ask_to_stop(by, grace).await,
-            Command::Signal { signal } => self.signal(signal).await,
+            Command::Signal { signal } => drop(self.link.send(&ToInit::Signal { signal }).await),
             Command::Tell { text } => self.story.tell("device", "{}: {}", &[&self.id, &text]),
             Command::ShowLimits { now, changed, shown } => {
                 self.tell_init_of_limits().await;
@@ -254,31 +216,20 @@ impl Worker {
     }
 
     /// The init knows who asked for the end, the probes know why.
-    pub(super) fn explain(&self, verdict: Verdict) -> Verdict {
-        let ever = if self.view.borrow().ready_at.is_some() { Ever::Ready } else { Ever::NotReady };
-        as_told(verdict, ever, self.last_probe.clone())
+    fn explain(&self, verdict: Verdict) -> Verdict {
+        match verdict {
+            // After a thaw.
+            Verdict::Stopped { by: StoppedBy::Readiness, .. } if self.view.borrow().ready_at.is_some() => {
+                Verdict::HealthFailed { last_probe: self.last_probe.clone() }
+            }
+            Verdict::Stopped { by: StoppedBy::Readiness, .. } => Verdict::StartTimeout { last_probe: self.last_probe.clone() },
+            other => other,
+        }
     }
 
     fn progress(&self) -> Progress {
         let leaf = self.view.borrow().cgroup.path.clone();
         Progress::new(Arc::clone(&self.tools.launcher.cgroup), leaf, (Arc::clone(&self.tools.logs), self.id.clone()))
-    }
-}
-
-/// Whether a worker has ever answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ever {
-    Ready,
-    NotReady,
-}
-
-/// An init's verdict with what only the hive knows.
-pub(crate) fn as_told(verdict: Verdict, ever: Ever, last_probe: Option<String>) -> Verdict {
-    match (verdict, ever) {
-        // After a thaw, or by its liveness.
-        (Verdict::Stopped { by: StoppedBy::Readiness, .. }, Ever::Ready) => Verdict::HealthFailed { last_probe },
-        (Verdict::Stopped { by: StoppedBy::Readiness, .. }, Ever::NotReady) => Verdict::StartTimeout { last_probe },
-        (other, _) => other,
     }
 }
 
@@ -294,7 +245,7 @@ async fn answer(probing: &mut Option<Probing>) -> Result<(), NotReady> {
 
 /// The number by which this pid namespace knows the process (`fdinfo` of a pidfd); `None` where it was reaped already (-1 there) or is of
 /// another namespace (0).
-pub(super) fn host_pid(pidfd: &OwnedFd) -> Option<i32> {
+fn host_pid(pidfd: &OwnedFd) -> Option<i32> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
     text.lines().find_map(|l| l.strip_prefix("Pid:")).and_then(|n| n.trim().parse().ok()).filter(|pid| *pid > 0)
 }

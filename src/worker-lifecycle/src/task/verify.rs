@@ -64,14 +64,14 @@ impl Worker {
             id: self.id.clone(),
             expected: Arc::new(Expected { plan, leaf: view.cgroup.path.clone(), cgroup, made: None }),
             pid,
-            start_ticks: self.known.start_ticks.get(),
+            start_ticks: self.known.start_ticks.get().copied(),
             link: Arc::clone(&self.link),
             launcher: self.tools.launcher.clone(),
             in_force: Arc::clone(&self.known.in_force),
         };
         let (tell, reports) = mpsc::channel(1);
         let (ask, requests) = mpsc::channel(MAX_REQUESTS);
-        self.known.verify.set(ask);
+        let _ = self.known.verify.set(ask);
         let task = tokio::spawn(look_again_and_again(verifier, Duration::from_millis(self.plan.verify.interval_ms), requests, tell));
         Verification { reports: Some(reports), task: Some(task) }
     }
@@ -79,10 +79,7 @@ impl Worker {
     /// Shows what was found; a drift that is new is told, and kills where the policy says so.
     pub(super) async fn verified(&mut self, Report { checked, asked }: Report) {
         // What is on its way to its end is no longer as planned, and shall not be.
-        if !matches!(
-            self.state,
-            State::Starting { .. } | State::Ready { .. } | State::Unhealthy { .. } | State::Frozen { .. } | State::Thawing { .. }
-        ) {
+        if !matches!(self.state, State::Starting { .. } | State::Ready { .. } | State::Frozen { .. } | State::Thawing { .. }) {
             return;
         }
         let Checked { findings, took } = checked;

@@ -3,7 +3,7 @@
 use rbee_hive_policy::{LimitKey, LimitValue};
 
 use super::hive::{Hive, eventually, id, params};
-use crate::{ErrorKind, Explanation, LimitOrigin, SpawnParams, WaitFor};
+use crate::{ErrorKind, Explanation, LimitOrigin, SpawnParams};
 
 async fn explained(hive: &Hive, policy: &str) -> Explanation {
     let limits = [(LimitKey::MemoryMax, LimitValue::Count(1 << 20))].into();
@@ -51,33 +51,4 @@ async fn what_was_kept_outlives_the_launcher() {
     eventually("the launcher lives", || hive.launcher.is_gone()).await;
     assert_eq!(hive.spawner.explain(&id("w")).await.unwrap().settings, before.settings);
     hive.stop("w", 0).await;
-}
-
-#[tokio::test]
-async fn a_start_that_failed_is_explained_with_its_figures_its_last_lines_and_what_happened() {
-    let hive = Hive::start();
-    hive.spawn("w", "crash", "unix").await.unwrap_err();
-    let story = hive.spawner.explain(&id("w")).await.unwrap().story;
-    assert!(story.summary.as_deref().is_some_and(|s| s.starts_with("status 3, before it was ready")), "{story:#?}");
-    assert_eq!(story.log_tail.iter().map(|l| l.text.as_str()).collect::<Vec<_>>(), ["about to fail"]);
-    let kinds: Vec<&str> = story.timeline.iter().map(|m| m.kind.as_str()).filter(|kind| *kind != "lease").collect();
-    assert_eq!(kinds, ["state", "state", "verdict", "state"], "{:#?}", story.timeline);
-    assert_eq!(story.resources.cpu_usage_usec, Some(7), "the last counters");
-    hive.spawner.delete(&id("w")).await.unwrap();
-    let kept = hive.spawner.explain(&id("w")).await.unwrap().story;
-    assert_eq!((kept.log_tail, kept.verdict), (story.log_tail, story.verdict), "also when it is off the list");
-    assert!(hive.spawner.explain(&id("never")).await.is_err());
-}
-
-#[tokio::test]
-async fn what_the_last_probe_saw_is_told_of_a_worker_that_died_before_it_answered() {
-    let hive = Hive::start();
-    hive.spawn_with(SpawnParams { wait: WaitFor::Started, ..params("w", "stubborn", "notify") }).await.unwrap();
-    let handle = hive.spawner.registry().handle("w").unwrap();
-    eventually("no probe", || handle.known.last_probe.lock().unwrap().is_some()).await;
-    hive.spawner.signal(&id("w"), 6).await.unwrap();
-    hive.until("w", crate::WorkerView::has_ended).await;
-    let story = hive.spawner.explain(&id("w")).await.unwrap().story;
-    assert_eq!(story.last_probe.as_deref(), Some("it has not said READY=1"));
-    assert!(story.timeline.iter().any(|m| m.text == "signal 6 was sent on request"), "{:#?}", story.timeline);
 }

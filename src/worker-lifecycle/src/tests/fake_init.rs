@@ -1,6 +1,5 @@
 //! An init that is a thread. Its worker is a `sleep` process, and a server thread that answers in its place.
 
-use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,14 +8,12 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::Receiver;
 
-use rbee_hive_policy::{MpsPlan, NetworkMode, OnHiveExit, SandboxPlan};
-use rbee_hive_sandbox::protocol::{Attached, Channel, ChannelError, FromInit, IoBytes, ProcessIo, Resources, ToInit};
-use rbee_hive_sandbox::{SetupFailure, StoppedBy, Verdict};
+use rbee_hive_policy::{MpsPlan, NetworkMode, SandboxPlan};
+use rbee_hive_sandbox::protocol::{Channel, FromInit, IoBytes, ProcessIo, Resources, ToInit};
+use rbee_hive_sandbox::{SetupFailure, Verdict};
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use super::fake_launcher::Seen;
 use super::forks;
 
 /// Makes a fake worker that has not served until then do it.
@@ -26,24 +23,12 @@ pub(super) const NOTIFY_NOW: i32 = 12;
 
 pub(super) struct FakeInit {
     pub(super) plan: SandboxPlan,
-    pub(super) control: RefCell<Channel<FromInit, ToInit>>,
+    pub(super) control: Channel<FromInit, ToInit>,
     /// What it does, by the model's name.
     pub(super) act: String,
     pub(super) directory: PathBuf,
     /// Requests for sockets that came.
     pub(super) batches: Arc<AtomicUsize>,
-    pub(super) seen: Arc<Seen>,
-    /// Channels to the next hives.
-    pub(super) comes: Receiver<OwnedFd>,
-}
-
-/// What it tells the next hive.
-#[derive(Default)]
-struct Story {
-    port: Option<OwnedFd>,
-    frozen: bool,
-    notified: bool,
-    stopping: Option<StoppedBy>,
 }
 
 impl FakeInit {
@@ -59,15 +44,14 @@ impl FakeInit {
             "exec-fails" => return self.say(FromInit::ExecFailed { errno: 13, message: "execve(x) => EACCES".into() }, &[]),
             // It gets the order to stop while it still makes the sandbox.
             "slow" => {
-                let first = self.hear().map(|m| m.0);
+                let first = self.control.recv().map(|m| m.0);
                 self.started();
                 if let Ok(ToInit::Stop { by, .. }) = first {
                     return self.end(Verdict::Stopped { by, forced: true, code: None, signal: Some(9) });
                 }
             }
             "vanish" => return self.started(),
-            "crash-once" if self.has_lived_before() => {}
-            "crash" | "crash-once" | "crash-then-refused" | "crash-then-busy" => {
+            "crash" => {
                 self.log("F", "about to fail");
                 self.started();
                 return self.end(Verdict::Exited { code: 3 });
@@ -95,21 +79,16 @@ impl FakeInit {
         let pidfd = pidfd_open(rustix::process::Pid::from_child(worker), PidfdFlags::empty()).unwrap();
         let ticks = procfs::process::Process::new(worker.id() as i32).unwrap().stat().unwrap().starttime;
         // A daemon answers on its socket, whatever else it does.
-        if matches!(self.act.as_str(), "serve" | "netns" | "unkillable" | "crash-once") || self.plan.mps == Some(MpsPlan::Server) {
+        if matches!(self.act.as_str(), "serve" | "netns" | "unkillable") || self.plan.mps == Some(MpsPlan::Server) {
             self.serve();
         }
         if self.act != "slow" {
             self.say(FromInit::Started { start_ticks: Some(ticks) }, &[&pidfd]);
         }
-        let (mut stops, mut story) = (0, Story::default());
+        let mut stops = 0;
         loop {
-            let Ok((message, mut fds)) = self.hear() else {
-                match self.act.as_str() {
-                    "dies-alone" => return Some(Verdict::Exited { code: 4 }),
-                    _ => self.outlive((&pidfd, ticks), &story)?,
-                }
-                continue;
-            };
+            // The hive is gone: as with on_hive_exit = "kill".
+            let (message, _) = self.control.recv().ok()?;
             match message {
                 ToInit::Sockets { seq, count } => {
                     self.batches.fetch_add(1, Ordering::SeqCst);
@@ -121,16 +100,12 @@ impl FakeInit {
                     Err(e) => self.say(FromInit::ConnectFailed { seq, errno: e.raw_os_error().unwrap() }, &[]),
                 },
                 ToInit::Signal { signal: SERVE_NOW } => self.serve(),
-                ToInit::Signal { signal: NOTIFY_NOW } => {
-                    story.notified = true;
-                    self.say(FromInit::Notify { text: "STATUS=up\nREADY=1".into() }, &[]);
-                }
+                ToInit::Signal { signal: NOTIFY_NOW } => self.say(FromInit::Notify { text: "STATUS=up\nREADY=1".into() }, &[]),
                 ToInit::Signal { signal } => return Some(Verdict::Signaled { signal, core_dumped: false }),
                 ToInit::Stop { by, grace_ms } => {
                     stops += 1;
-                    story.stopping = Some(by);
-                    if self.act == "immortal" || (self.act == "unkillable" && stops == 1) {
-                        let verdict = Verdict::Unkillable { pids: vec![worker.id() as i32], processes: vec![] };
+                    if self.act == "unkillable" && stops == 1 {
+                        let verdict = Verdict::Unkillable { pids: vec![worker.id() as i32] };
                         self.say(FromInit::Ended { verdict, resources: Box::default() }, &[]);
                     } else if self.act != "stubborn" || grace_ms == 0 {
                         return Some(Verdict::Stopped { by, forced: grace_ms == 0, code: None, signal: Some(15) });
@@ -142,54 +117,20 @@ impl FakeInit {
                     let pid = worker.id() as i32;
                     self.say(FromInit::ProcessIo { seq, processes: vec![ProcessIo { pid, start_ticks: ticks, bytes }] }, &[]);
                 }
-                ToInit::Freeze { seq } => story.frozen |= self.freeze(seq),
-                ToInit::Thaw { seq } => {
-                    story.frozen = false;
-                    self.say(FromInit::Settled { seq }, &[]);
-                }
-                ToInit::KeepPort => story.port = fds.pop(),
+                ToInit::Freeze { seq } => self.say(
+                    match self.act.as_str() {
+                        "unfreezable" => FromInit::NotDone { seq, errno: nix::libc::EBUSY },
+                        "no-freezer" => FromInit::NotDone { seq, errno: nix::libc::ENOTSUP },
+                        _ => FromInit::Settled { seq },
+                    },
+                    &[],
+                ),
+                ToInit::Thaw { seq } => self.say(FromInit::Settled { seq }, &[]),
                 ToInit::Reclaim { seq } => self.say(FromInit::Reclaimed { seq, bytes: Some(4096) }, &[]),
                 // As an init that does not answer: nothing is said of what it would have seen.
                 ToInit::Made { .. } | ToInit::Inspect { .. } | ToInit::Limits | ToInit::Ack => {}
             }
         }
-    }
-
-    /// Whether it stands still.
-    fn freeze(&self, seq: u64) -> bool {
-        let errno = match self.act.as_str() {
-            "unfreezable" => Some(nix::libc::EBUSY),
-            "no-freezer" => Some(nix::libc::ENOTSUP),
-            _ => None,
-        };
-        self.say(errno.map_or(FromInit::Settled { seq }, |errno| FromInit::NotDone { seq, errno }), &[]);
-        errno.is_none()
-    }
-
-    fn hear(&self) -> Result<(ToInit, Vec<OwnedFd>), ChannelError> {
-        self.control.borrow().recv()
-    }
-
-    /// Goes on with the next hive, once it has told it how things are; `None` where it ends with this one.
-    fn outlive(&self, (pidfd, ticks): (&OwnedFd, u64), story: &Story) -> Option<()> {
-        if !self.seen.world.outlives.load(Ordering::SeqCst) || self.plan.on_hive_exit == OnHiveExit::Kill {
-            return None;
-        }
-        *self.control.borrow_mut() = Channel::new(self.comes.recv().ok()?);
-        if self.act == "mute" {
-            return Some(());
-        }
-        let state = Attached {
-            start_ticks: Some(ticks),
-            ready_notified: story.notified,
-            stopping: story.stopping,
-            frozen: story.frozen,
-            port: story.port.is_some(),
-            ..Attached::default()
-        };
-        let fds: Vec<&OwnedFd> = [pidfd].into_iter().chain(&story.port).collect();
-        self.say(FromInit::Attached { state: Box::new(state) }, &fds);
-        Some(())
     }
 
     fn started(&self) {
@@ -201,21 +142,13 @@ impl FakeInit {
     }
 
     fn end(&self, verdict: Verdict) {
-        if let Some(there) = self.seen.world.inits.lock().unwrap().get_mut(&self.plan.worker_id) {
-            there.verdict = Some(verdict.clone());
-        }
         self.say(FromInit::Ended { verdict, resources: Box::new(Resources { cpu_usage_usec: Some(7), ..Default::default() }) }, &[]);
-        while !matches!(self.hear(), Ok((ToInit::Ack, _)) | Err(_)) {}
+        while !matches!(self.control.recv(), Ok((ToInit::Ack, _)) | Err(_)) {}
     }
 
     /// The hive may be gone.
     fn say(&self, message: FromInit, fds: &[&OwnedFd]) {
-        let _ = self.control.borrow().send(&message, &fds.iter().map(|fd| fd.as_fd()).collect::<Vec<_>>());
-    }
-
-    fn has_lived_before(&self) -> bool {
-        let mark = self.directory.join(format!("{}.lived", self.plan.worker_id));
-        std::fs::File::create_new(mark).is_err()
+        let _ = self.control.send(&message, &fds.iter().map(|fd| fd.as_fd()).collect::<Vec<_>>());
     }
 
     fn socket(&self) -> PathBuf {
@@ -231,8 +164,6 @@ impl FakeInit {
     /// Answers in the worker's place, until the process of the test ends.
     fn serve(&self) {
         if self.plan.socket.is_some() {
-            // That of a life before.
-            let _ = std::fs::remove_file(self.socket());
             let listener = UnixListener::bind(self.socket()).unwrap();
             std::thread::spawn(move || listener.incoming().flatten().for_each(|s| drop(std::thread::spawn(move || answer(s)))));
         } else if let Some(port) = self.plan.port {

@@ -1,22 +1,15 @@
 //! A launcher that is a thread.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use rbee_hive_policy::{
-    Command, Enforce, HostFacts, Life, LimitKey, LimitValue, MpsFacts, MpsWish, PlannedLimit, Policy, SandboxPlan, WorkerId, WorkerRequest,
-    compile,
+    Command, Enforce, HostFacts, LimitKey, LimitValue, MpsFacts, MpsWish, PlannedLimit, Policy, SandboxPlan, WorkerRequest, compile,
 };
-use rbee_hive_sandbox::Verdict;
 use rbee_hive_sandbox::launcher::HiveChannel;
-use rbee_hive_sandbox::protocol::{
-    BelowUse, Channel, FoundHow, FromLauncher, LaunchError, LaunchErrorKind, PolicyTexts, ProgramSeen, ToLauncher,
-};
+use rbee_hive_sandbox::protocol::{BelowUse, Channel, FromLauncher, LaunchError, LaunchErrorKind, PolicyTexts, ProgramSeen, ToLauncher};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use super::fake_init::FakeInit;
@@ -40,10 +33,6 @@ pub(crate) struct Seen {
     pub(super) batches: Arc<AtomicUsize>,
     /// Inits that live.
     pub(super) inits: AtomicUsize,
-    /// Every request for a worker that came.
-    pub(super) asked: Mutex<Vec<WorkerRequest>>,
-    /// What outlives a hive.
-    pub(super) world: World,
     closed: Mutex<bool>,
     opened: Condvar,
 }
@@ -64,34 +53,12 @@ impl Seen {
     }
 }
 
-pub(super) fn start(directory: PathBuf, seen: &Arc<Seen>) -> HiveChannel {
+pub(super) fn start(directory: PathBuf) -> (HiveChannel, Arc<Seen>) {
     let (hive, theirs) = HiveChannel::pair().unwrap();
-    let channel = Arc::new(Ours::new(theirs));
-    *seen.world.channel.lock().unwrap() = Some(Arc::clone(&channel));
-    let launcher = Launcher { channel, seen: Arc::clone(seen), directory };
-    launcher.tell_what_is_there();
+    let seen = Arc::new(Seen::default());
+    let launcher = Launcher { channel: Arc::new(Ours::new(theirs)), seen: Arc::clone(&seen), directory };
     std::thread::spawn(move || launcher.serve());
-    hive
-}
-
-/// Workers, for as long as a test restarts hives.
-#[derive(Default)]
-pub(crate) struct World {
-    /// To the launcher of the moment.
-    channel: Mutex<Option<Arc<Ours>>>,
-    /// Every worker that was started, until it is forgotten.
-    pub(super) inits: Mutex<BTreeMap<WorkerId, Outliving>>,
-    /// Whether inits outlive their hive.
-    pub(super) outlives: AtomicBool,
-}
-
-/// A worker, seen by a launcher that has not started it.
-pub(super) struct Outliving {
-    plan: SandboxPlan,
-    cgroup: Option<String>,
-    /// Takes a new channel to its hive.
-    come: Option<Sender<OwnedFd>>,
-    pub(super) verdict: Option<Verdict>,
+    (hive, seen)
 }
 
 struct Launcher {
@@ -101,32 +68,6 @@ struct Launcher {
 }
 
 impl Launcher {
-    /// As the launcher does after `Hello`.
-    fn tell_what_is_there(&self) {
-        let inits = self.seen.world.inits.lock().unwrap();
-        for (id, there) in &*inits {
-            let pidfd = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
-            let (theirs, ours) = Channel::<(), ()>::pair().unwrap();
-            let come = there.come.as_ref().is_some_and(|come| come.send(ours).is_ok());
-            let living: [_; 2] = [pidfd.as_fd(), theirs.as_fd()];
-            let (how, fds) = match come {
-                true => (FoundHow::Living, &living[..]),
-                false => (FoundHow::Ended { verdict: there.verdict.clone(), resources: None }, &[][..]),
-            };
-            let found = FromLauncher::Found {
-                worker_id: id.clone(),
-                plan: Some(Box::new(there.plan.clone())),
-                cgroup: there.cgroup.clone(),
-                init_pid: Some(getpid().as_raw_nonzero().get()),
-                not_in_force: vec![],
-                policy_digest: None,
-                how,
-            };
-            self.channel.send(&found, fds).unwrap();
-        }
-        self.channel.send(&FromLauncher::FoundAll { count: inits.len() }, &[]).unwrap();
-    }
-
     fn serve(self) {
         while let Ok((request, fds)) = self.channel.recv() {
             let answer = match request {
@@ -153,8 +94,7 @@ impl Launcher {
                     self.seen.pass_gate();
                     FromLauncher::Done { seq }
                 }
-                ToLauncher::Forget { seq, worker_id } => {
-                    self.seen.world.inits.lock().unwrap().remove(&worker_id);
+                ToLauncher::Forget { seq, .. } => {
                     self.seen.forgotten.fetch_add(1, Ordering::SeqCst);
                     FromLauncher::Done { seq }
                 }
@@ -181,7 +121,6 @@ impl Launcher {
                 }
                 ToLauncher::Spawn { seq, request } => {
                     self.seen.spawns.fetch_add(1, Ordering::SeqCst);
-                    self.seen.asked.lock().unwrap().push(*request.clone());
                     self.seen.pass_gate();
                     match self.spawn(seq, *request, fds) {
                         Some(answer) => answer,
@@ -209,24 +148,15 @@ impl Launcher {
             "refused" => return Some(FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::ModelNotFound) }),
             // No answer to this question: whether there is an init can't be known from it.
             "unclear" => return Some(FromLauncher::Done { seq }),
-            "crash-then-refused" if request.life == Life::Again => {
-                return Some(FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::PolicyViolation) });
-            }
-            "crash-then-busy" if request.life == Life::Again => {
-                return Some(FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::DeviceBusy) });
-            }
             "launcher-setup-fails" => return Some(FromLauncher::Refused { seq, error: refusal(LaunchErrorKind::SetupFailed) }),
             _ => {}
         }
-        let (come, comes) = channel();
         let init = FakeInit {
             plan: plan(&request),
-            control: RefCell::new(Channel::new(fds.pop().unwrap())),
+            control: Channel::new(fds.pop().unwrap()),
             act: act.to_owned(),
             directory: self.directory.clone(),
             batches: Arc::clone(&self.seen.batches),
-            seen: Arc::clone(&self.seen),
-            comes,
         };
         let answer = FromLauncher::Spawned {
             seq,
@@ -239,20 +169,13 @@ impl Launcher {
         let pidfd = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
         self.channel.send(&answer, &[pidfd.as_fd()]).unwrap();
         self.seen.inits.fetch_add(1, Ordering::SeqCst);
-        let there = Outliving { plan: init.plan.clone(), cgroup: leaf(&self.directory, &request), come: Some(come), verdict: None };
-        self.seen.world.inits.lock().unwrap().insert(request.worker_id.clone(), there);
-        let seen = Arc::clone(&self.seen);
+        let (channel, seen) = (Arc::clone(&self.channel), Arc::clone(&self.seen));
         std::thread::spawn(move || {
             let killed = init.act.starts_with("vanish");
             init.run();
             seen.inits.fetch_sub(1, Ordering::SeqCst);
-            if let Some(there) = seen.world.inits.lock().unwrap().get_mut(&request.worker_id) {
-                there.come = None;
-            }
             let (code, signal) = if killed { (None, Some(9)) } else { (Some(0), None) };
-            let launcher = seen.world.channel.lock().unwrap().clone();
-            let released = FromLauncher::Released { worker_id: request.worker_id, code, signal, left: vec![] };
-            let _ = launcher.map(|launcher| launcher.send(&released, &[]));
+            let _ = channel.send(&FromLauncher::Released { worker_id: request.worker_id, code, signal, left: vec![] }, &[]);
         });
         None
     }
@@ -269,7 +192,6 @@ fn text(name: &str) -> Option<&'static str> {
         "host" | "stranger" => "[worker]\nbinary = \"w\"\n[network]\nmode = \"host\"\n",
         "impatient" => "[worker]\nbinary = \"w\"\n[network]\nmode = \"host\"\n[readiness]\nhttp = \"/health\"\nstart_timeout = \"300ms\"\n",
         // The hive holds the port, the worker serves a socket.
-        "dies" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\non_hive_exit = \"kill\"\n",
         "unix" | "mps" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n",
         // The hive holds the port, the worker serves the same one in its own namespace.
         "default" | "private" => "[worker]\nbinary = \"w\"\n[devices]\ngpus = \"leased\"\n[request]\nmay_set = [\"args\"]\n",
@@ -302,9 +224,6 @@ fn text(name: &str) -> Option<&'static str> {
             "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[devices]\ngpus = \"leased\"\n[idle]\nafter = \"1s\"\nmax_warm = 1\n"
         }
         "two" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\", \"{socket}\"]\n[idle]\nafter = \"1s\"\nmax_warm = 2\n",
-        name if super::restarting::POLICIES.iter().any(|(known, _)| *known == name) => {
-            return super::restarting::POLICIES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text);
-        }
         "notify" => "[worker]\nbinary = \"w\"\ncommand = [\"{binary}\"]\n[network]\nmode = \"none\"\n[readiness]\nnotify = true\n",
         _ => return None,
     })
@@ -331,7 +250,7 @@ fn parse(name: &str, text: &str) -> Policy {
     Policy::parse(name, name, text, &|name| rbee_hive_policy::embedded::fragment(name).map(str::to_owned)).unwrap()
 }
 
-pub(super) fn plan(request: &WorkerRequest) -> SandboxPlan {
+fn plan(request: &WorkerRequest) -> SandboxPlan {
     let policy = parse(&request.policy, text(&request.policy).unwrap());
     // The listener of a worker under "stranger" is not of the uid that it should have.
     let uid = nix::unistd::geteuid().as_raw() + u32::from(request.policy == "stranger");

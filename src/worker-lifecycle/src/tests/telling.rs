@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::hive::{Hive, eventually, id};
+use super::hive::{Hive, id};
 use crate::{EventKind, Feed, Filter};
 
 /// All that was told of a worker: kind, and state or kind of verdict.
@@ -15,12 +15,7 @@ async fn told(hive: &Hive, name: &str) -> Vec<(EventKind, Value)> {
     while feed.is_behind() {
         // Leases are told by their own tests.
         for event in feed.next().await.iter().filter(|event| event.kind != EventKind::Lease) {
-            let field = match event.kind {
-                EventKind::Verdict => "kind",
-                EventKind::Stop => "grace_ms",
-                EventKind::Signal => "signal",
-                _ => "state",
-            };
+            let field = if event.kind == EventKind::Verdict { "kind" } else { "state" };
             told.push((event.kind, event.data[field].clone()));
         }
     }
@@ -41,9 +36,7 @@ async fn every_state_of_a_life_is_told_once_and_what_is_waited_for_is_told_befor
     hive.spawner.thaw(&id("w")).await.unwrap();
     hive.stop("w", 0).await;
     hive.spawner.stop(&id("w"), None).await.unwrap();
-    let mut all = states(&["starting", "starting", "ready", "frozen", "ready"]);
-    all.push((EventKind::Stop, json!(0)));
-    all.extend(states(&["stopping"]));
+    let mut all = states(&["starting", "starting", "ready", "frozen", "ready", "stopping"]);
     all.push((EventKind::Verdict, json!("stopped")));
     all.extend(states(&["stopped"]));
     assert_eq!(told(&hive, "w").await, all);
@@ -61,38 +54,4 @@ async fn what_is_refused_is_not_told_and_what_fails_is_told_with_its_verdict() {
         all.extend(states(&["failed"]));
         assert_eq!(told(&hive, act).await, all, "{act}");
     }
-}
-
-#[tokio::test]
-async fn what_was_asked_of_a_worker_is_told_once_and_only_where_it_had_an_effect() {
-    let hive = Hive::start();
-    hive.spawn("w", "stubborn", "bare").await.unwrap();
-    // One that asks for no more than what is under way, and one that asks for less, beside the first.
-    let stops = [60_000, 90_000, 30_000].map(|grace| {
-        let spawner = Arc::clone(&hive.spawner);
-        async move { spawner.stop(&id("w"), Some(grace)).await }
-    });
-    let handle = hive.spawner.registry().handle("w").unwrap();
-    let room = handle.commands.capacity();
-    for stop in stops {
-        tokio::spawn(stop);
-        // It sends its command at once, and the worker's task takes it when it comes to it.
-        tokio::task::yield_now().await;
-        eventually("the stop is not heard", || handle.commands.capacity() == room).await;
-    }
-    hive.stop("w", 0).await;
-    hive.spawner.delete(&id("w")).await.unwrap();
-    hive.spawner.delete(&id("w")).await.unwrap();
-    let graces: Vec<Value> =
-        told(&hive, "w").await.into_iter().filter(|(kind, _)| *kind == EventKind::Stop).map(|(_, grace)| grace).collect();
-    assert_eq!(graces, [json!(60_000), json!(30_000), json!(0)]);
-    let deleted = told(&hive, "w").await.into_iter().filter(|(kind, _)| *kind == EventKind::Deleted).count();
-    assert_eq!(deleted, 1);
-    hive.spawn("s", "serve", "bare").await.unwrap();
-    hive.spawner.signal(&id("s"), 15).await.unwrap();
-    hive.until("s", crate::WorkerView::has_ended).await;
-    let mut all = states(&["starting", "ready"]);
-    all.extend([(EventKind::Signal, json!(15)), (EventKind::Verdict, json!("signaled"))]);
-    all.extend(states(&["failed"]));
-    assert_eq!(told(&hive, "s").await[1..], all);
 }

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use crate::http::{Reply, Request};
 use crate::json::Json;
-use crate::readiness::{self, Readiness};
+use crate::load;
+use crate::readiness::Readiness;
 use crate::sight;
-use crate::{load, notify};
 
 /// What every answer may look at.
 #[derive(Debug)]
@@ -34,11 +34,6 @@ pub(crate) fn answer(request: &Request, site: &Site, out: &mut impl Write) -> io
             load::hold_memory(query.number("bytes", 0));
             done(Ok(()))
         }
-        "/sick" => {
-            readiness::fall_sick();
-            done(Ok(()))
-        }
-        "/notify" => done(notify::say(query.get("text").unwrap_or_default())),
         "/hog" => done(load::start_hog(query.number("bytes", 0))),
         "/spin" => {
             load::spin(Duration::from_millis(query.number("ms", 0)));

@@ -11,7 +11,7 @@ use crate::options::{Options, Role};
 use crate::readiness::Readiness;
 use crate::routes::Site;
 use crate::termination::{self, OnTerm};
-use crate::{clock, load, notify, serve, sight};
+use crate::{clock, load, serve, sight};
 
 /// Plays the role that the options name; returns only where there is nothing left to do.
 pub(crate) fn run(options: Options) -> io::Result<ExitCode> {
@@ -42,8 +42,6 @@ fn work(options: Options) -> io::Result<ExitCode> {
     let status_at_start = sight::text("/proc/self/status");
     let on_term = if options.ignore_sigterm { OnTerm::Ignore } else { OnTerm::ExitZero };
     termination::install(on_term)?;
-    options.notify.iter().try_for_each(|text| notify::say(text))?;
-    notify::ping_for_ever(options.ping_ms);
     if let Some(ms) = options.crash_after_ms {
         thread::spawn(move || {
             clock::be_slow(ms);
@@ -64,9 +62,6 @@ fn work(options: Options) -> io::Result<ExitCode> {
     load::hold_memory(options.alloc);
     if let Some(code) = options.exit_code {
         return Ok(ExitCode::from(code));
-    }
-    if options.notify_ready {
-        notify::say_ready_after(options.start_delay_ms);
     }
     // The delay counts from here, whether the port is bound before or after it.
     let readiness = Readiness::from_options(&options);

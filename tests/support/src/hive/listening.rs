@@ -1,6 +1,6 @@
 //! The line by which a hive says where it listens.
 //!
-//! Owns: `listening on http://127.0.0.1:PORT and unix:PATH`, with `https` and other addresses, too. Must never know: who starts the hive.
+//! Owns: `listening on http://127.0.0.1:PORT and unix:PATH`. Must never know: who starts the hive.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::eventually::within;
 /// Where a hive listens.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Listening {
-    /// The TCP port.
+    /// The TCP port on 127.0.0.1.
     pub(super) port: u16,
     /// The Unix socket.
     pub(super) socket: PathBuf,
@@ -40,9 +40,8 @@ pub(super) fn wait_for_line(child: &mut Child, limit: Duration) -> Result<Listen
 }
 
 fn parse(line: &str) -> Option<Listening> {
-    let (_, said) = line.split_once("listening on http")?;
-    let (address, socket) = said.split_once(" and unix:")?;
-    let (_, port) = address.rsplit_once(':')?;
+    let (_, said) = line.split_once("listening on http://127.0.0.1:")?;
+    let (port, socket) = said.split_once(" and unix:")?;
     Some(Listening { port: port.parse().ok()?, socket: PathBuf::from(socket.trim_end()) })
 }
 
@@ -54,8 +53,6 @@ mod tests {
     fn port_and_socket_are_taken_from_the_line() {
         let found = parse("listening on http://127.0.0.1:8600 and unix:/run/x/hive.sock");
         assert_eq!(found, Some(Listening { port: 8600, socket: PathBuf::from("/run/x/hive.sock") }));
-        let secure = parse("listening on https://0.0.0.0:8601 and unix:/run/x/hive.sock");
-        assert_eq!(secure.map(|found| found.port), Some(8601));
         assert_eq!(parse("listening soon"), None);
     }
 }

@@ -6,7 +6,7 @@ mod kernel;
 mod tree;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::unistd::Pid;
 
@@ -45,8 +45,7 @@ impl Snapshot {
         for pid in scope.hive.into_iter().flat_map(|hive| std::iter::once(hive).chain(kernel::children(hive))) {
             kernel::descriptors(pid).for_each(|kind| count(format!("descriptor {kind}")));
         }
-        let files = tree::files(&scope.directory).filter(|path| !is_record_of_the_hive(path));
-        files.for_each(|path| count(format!("file {}", path.display())));
+        tree::files(&scope.directory).for_each(|path| count(format!("file {}", path.display())));
         Self { things }
     }
 
@@ -69,12 +68,6 @@ impl Snapshot {
         let more = self.more_than(before);
         assert!(more.is_empty(), "left behind:\n{}", more.join("\n"));
     }
-}
-
-/// What every hive writes about itself a moment after it listens, and what explains deleted workers later: no worker leaves it behind.
-fn is_record_of_the_hive(path: &Path) -> bool {
-    const RECORDS: &[&str] = &["hive/events.json", "hive/explained.json", "hive/leases.json"];
-    RECORDS.iter().any(|record| path.ends_with(record)) || path.to_string_lossy().ends_with(".deleted.json")
 }
 
 #[cfg(test)]

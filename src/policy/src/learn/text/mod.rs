@@ -3,7 +3,6 @@
 mod command;
 mod devices;
 mod profile;
-mod supervision;
 mod words;
 
 use std::fmt::Write as _;
@@ -13,7 +12,7 @@ use super::files::Shown;
 use super::limits::{self, Proposed};
 use super::{WatchPlan, Watched, network};
 use crate::explain::show;
-use crate::file::{LandlockMode, MaySet, ProcessSection, signal_name};
+use crate::file::{LandlockMode, MaySet, ProcessSection, RestartWhen, signal_name};
 use crate::oom::OnOom;
 use crate::plan::{Enforce, NetworkMode, OnHiveExit, VerifyPlan};
 use crate::{IdleAction, IdlePlan, LimitValue};
@@ -45,7 +44,7 @@ pub(super) fn policy(watched: &Watched<'_>, watch: &WatchPlan, shown: &Shown) ->
     devices(&mut text, watched, watch);
     environment(&mut text, watch);
     let _ = write!(text, "\n[seccomp]\nprofile = {}\n", quoted(watched.name));
-    rest(&mut text, watch, &command);
+    rest(&mut text, watch);
     not_granted(&mut text, watched);
     text
 }
@@ -118,7 +117,7 @@ fn environment(text: &mut String, watch: &WatchPlan) {
 }
 
 /// What the base says and no watch can tell more of.
-fn rest(text: &mut String, watch: &WatchPlan, command: &Command) {
+fn rest(text: &mut String, watch: &WatchPlan) {
     let base = &watch.base;
     let enforce = match base.landlock.enforce {
         LandlockMode::Required => "required",
@@ -129,7 +128,12 @@ fn rest(text: &mut String, watch: &WatchPlan, command: &Command) {
     if let Some(reason) = &base.landlock.reason {
         line(text, "reason", &quoted(reason), "");
     }
-    supervision::write(text, base, command);
+    let when = match base.restart.when {
+        RestartWhen::Never => "never",
+        RestartWhen::OnFailure => "on-failure",
+        RestartWhen::Always => "always",
+    };
+    let _ = write!(text, "\n[restart]\nwhen = {}\nmax_restarts = {}\n", quoted(when), base.restart.max_restarts);
     let words = base.request.may_set.iter().map(|what| match what {
         MaySet::Args => "args".to_owned(),
         MaySet::Env => "env".to_owned(),

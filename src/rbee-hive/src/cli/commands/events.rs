@@ -18,7 +18,7 @@ pub(crate) struct EventsArgs {
     /// Only events of this worker
     #[arg(long, value_name = "ID")]
     worker: Option<String>,
-    /// Only events of this kind: state, verdict, stop, signal, deleted, limits, pressure, drift, device, lease, idle
+    /// Only events of this kind: state, verdict, limits, pressure, drift, device, lease, idle
     #[arg(long)]
     kind: Option<String>,
     /// Only events behind this number

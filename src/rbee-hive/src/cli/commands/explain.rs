@@ -18,7 +18,7 @@ pub(crate) struct ExplainArgs {
     asking: Asking,
 }
 
-/// Shows what happened to a worker, why it ended and what to change, and why it may what it may.
+/// Shows why a worker may what it may.
 pub(crate) async fn explain(args: &ExplainArgs, output: &mut Output<'_>) -> Result<(), CliError> {
     let params = json!({"worker_id": args.id});
     args.asking.show(("worker_explain", params), output, |worker: &WorkerExplanation| render::explanation(worker)).await

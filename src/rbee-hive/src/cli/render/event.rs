@@ -20,22 +20,9 @@ fn summary(event: &Event) -> String {
         },
         "verdict" if event.data["message"].is_string() => text("message"),
         "drift" if event.data["drift"] == Value::Array(vec![]) => "as planned again".to_owned(),
-        "stop" => format!("with {} ms of grace, by {}", event.data["grace_ms"], text("by")),
-        "signal" => format!("{} on request", event.data["signal"]),
-        "deleted" => "off the list".to_owned(),
-        "cut" => cut(&event.data),
+        "cut" => format!("{} events are missing here: they came faster than they were read", event.data["missed"]),
         _ => event.data.to_string(),
     }
-}
-
-fn cut(data: &Value) -> String {
-    let many = data["missed"].as_u64().map_or_else(|| "some".to_owned(), |n| n.to_string());
-    let why = match data["why"].as_str() {
-        Some("restart") => "they were an earlier hive's",
-        Some("unknown_place") => "the number that was asked for is another hive's",
-        _ => "they came faster than they were read",
-    };
-    format!("{many} events are missing here: {why}")
 }
 
 #[cfg(test)]
@@ -54,12 +41,7 @@ mod tests {
         assert!(line("state", json!({"state": "starting", "pid": null})).ends_with(" starting\n"));
         assert!(line("verdict", json!({"kind": "exited", "message": "it\nexited"})).ends_with(" it exited\n"));
         assert!(line("drift", json!({"drift": []})).ends_with(" as planned again\n"));
-        assert!(line("cut", json!({"missed": 3})).contains("3 events are missing here: they came faster"));
-        assert!(
-            line("cut", json!({"missed": null, "why": "restart"}))
-                .ends_with(" some events are missing here: they were an earlier hive's\n")
-        );
-        assert!(line("stop", json!({"by": "request", "grace_ms": 5})).ends_with(" with 5 ms of grace, by request\n"));
+        assert!(line("cut", json!({"missed": 3})).contains("3 events are missing"));
         let other = line("weather", json!({"rain": true}));
         assert!(other.ends_with(" {\"rain\":true}\n") && !other.contains('\u{1b}'), "{other}");
     }

@@ -1,10 +1,9 @@
-//! Why a worker ended, why it may what it may, and what of a policy a host enforces.
+//! Why a worker may what it may, and what of a policy a host enforces.
 
 use rbee_hive_api::{PolicyJudgement, WorkerExplanation};
 
 use super::part;
 use super::policy::{origins, score_line, score_points};
-use super::story::story;
 use crate::cli::output::{Align, clean, shorten, table};
 
 const LIMITS: [(&str, Align); 3] = [("limit", Align::Left), ("value", Align::Right), ("from", Align::Left)];
@@ -13,7 +12,7 @@ const JUDGED: [(&str, Align); 4] = [("setting", Align::Left), ("value", Align::L
 /// Widest value of a judged setting.
 const VALUE_WIDTH: usize = 48;
 
-/// How it ended, grants, limits, what is not in force, score.
+/// Grants, limits, what is not in force, score.
 pub(crate) fn explanation(worker: &WorkerExplanation) -> String {
     let limits = worker.limits.iter().map(|limit| {
         let from = match (limit.origin.as_str(), &limit.from) {
@@ -25,7 +24,6 @@ pub(crate) fn explanation(worker: &WorkerExplanation) -> String {
     let gaps = worker.not_in_force.iter().map(|gap| vec![clean(&gap.setting), clean(&gap.why)]);
     let source = worker.source.as_deref().map(|source| format!(" ({source})")).unwrap_or_default();
     let mut text = format!("{}\n", clean(&format!("{} under policy {}{source}", worker.worker_id, worker.policy)));
-    text += &worker.story.as_ref().map(story).unwrap_or_default();
     text += &match &worker.settings {
         Some(settings) => part("Policy", &origins(settings)),
         None => "\nThe policy has changed since the start, and what it said then was not kept.\n".to_owned(),
@@ -34,8 +32,6 @@ pub(crate) fn explanation(worker: &WorkerExplanation) -> String {
     text += &part("Not in force", &table(&GAPS, gaps.collect(), 0));
     let incidents: String = worker.incidents.iter().map(|i| format!("  {}\n", clean(&format!("{} {}", i.time, i.text)))).collect();
     text += &part("Devices", &incidents);
-    let lives: String = worker.lives.iter().map(|l| format!("  {}\n", clean(&format!("{} {}", l.ended_at, l.verdict.message)))).collect();
-    text += &part("Ends", &lives);
     if let Some(exposure) = &worker.exposure {
         text += &part("Exposure", &score_points(exposure));
         text += &format!("\n{}", score_line(&worker.worker_id, exposure));

@@ -13,7 +13,6 @@ mod policies;
 mod policy;
 mod processes;
 mod status;
-mod story;
 mod verified;
 mod workers;
 

@@ -51,7 +51,6 @@ fn identity(worker: &Worker) -> Vec<(&'static str, Option<String>)> {
         ("cgroup", Some(format!("{path} ({})", worker.cgroup.mode))),
         ("labels", some(labels.join(", "))),
         ("restarts", (worker.restarts > 0).then(|| worker.restarts.to_string())),
-        ("says", worker.status_text.clone()),
         ("created", Some(worker.created_at.clone())),
         ("started", worker.started_at.clone()),
         ("ready", worker.ready_at.clone()),

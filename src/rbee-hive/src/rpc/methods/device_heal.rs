@@ -2,7 +2,6 @@
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::done;
-use crate::access::Role;
 use crate::params::Param;
 
 const DEVICE: &str = r#"{"type":"string","maxLength":128}"#;
@@ -10,7 +9,6 @@ const DEVICE: &str = r#"{"type":"string","maxLength":128}"#;
 /// The method.
 pub(super) const METHOD: Method = Method {
     name: "device_heal",
-    role: Role::Admin,
     summary: "Says that a GPU was reset after a fault that only a reset mends: it is given out again once it answers as it should",
     params: &[Param::required("device", DEVICE)],
     when_client_leaves: WhenClientLeaves::Finish,

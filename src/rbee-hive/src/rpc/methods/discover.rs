@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::{METHODS, NOTHING};
-use crate::access::Role;
 use crate::params::Need;
 
 /// The table of methods as an OpenRPC document.
@@ -29,7 +28,6 @@ fn openrpc() -> Value {
 /// The method.
 pub(super) const METHOD: Method = Method {
     name: "rpc.discover",
-    role: Role::Observe,
     summary: "This description",
     params: NOTHING,
     when_client_leaves: WhenClientLeaves::Abandon,

@@ -5,12 +5,10 @@ use serde_json::json;
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::NOTHING;
-use crate::access::Role;
 
 /// The method.
 pub(super) const METHOD: Method = Method {
     name: "hive_info",
-    role: Role::Observe,
     summary: "The hive, its cgroups, and what this host can enforce",
     params: NOTHING,
     when_client_leaves: WhenClientLeaves::Abandon,
@@ -24,9 +22,6 @@ pub(super) const METHOD: Method = Method {
                 "host": state.host,
                 "workers": state.workers.list(&WorkerFilter::default()).await.len(),
                 "draining": state.workers.draining(),
-                "access": state.access.told().await,
-                "launcher_gone": state.workers.launcher_gone(),
-                "notes": state.workers.notes(),
             }))
         })
     },

@@ -1,28 +1,27 @@
 //! `hive_shutdown`
 
+use rbee_hive_worker_lifecycle::{ErrorKind, LifecycleError};
+
 use super::super::method::{Method, WhenClientLeaves};
 use super::done;
-use crate::access::Role;
-use crate::config::OnTerminate;
 use crate::params::{Param, Refusal};
 
 const WORKERS: &str = r#"{"enum":["stop","keep"],"default":"stop"}"#;
+const KEEP_REFUSED: &str = "workers cannot be kept: this version does not adopt workers of an earlier hive, so none may outlive it";
 
 /// The method.
 pub(super) const METHOD: Method = Method {
     name: "hive_shutdown",
-    role: Role::Admin,
-    summary: "Ends the hive; before it every worker, or with \"keep\" those whose policy wants it; answers at once",
+    summary: "Stops every worker, then the hive; answers at once",
     params: &[Param::optional("workers", WORKERS)],
     when_client_leaves: WhenClientLeaves::Finish,
     call: |state, mut fields| {
         Box::pin(async move {
-            let what = match fields.take::<String>("workers")?.as_deref().unwrap_or("stop") {
-                "stop" => OnTerminate::Stop,
-                "keep" => OnTerminate::Keep,
+            match fields.take::<String>("workers")?.as_deref().unwrap_or("stop") {
+                "stop" => {}
+                "keep" => return Err(LifecycleError::new(ErrorKind::NotAllowedNow, KEEP_REFUSED).into()),
                 other => return Err(Refusal::params("workers", format!("{other:?} is not \"stop\" or \"keep\""))),
-            };
-            let _ = state.at_the_end.set(what);
+            }
             state.workers.drain();
             state.stopping.cancel();
             done()

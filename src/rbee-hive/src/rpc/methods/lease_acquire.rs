@@ -6,7 +6,6 @@ use rbee_hive_worker_lifecycle::LeaseLife;
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::{NATURAL, answer};
-use crate::access::Role;
 use crate::hive::Caller;
 use crate::params::{DEVICE, Fields, Param, Refusal, parse_device, parse_when_busy};
 
@@ -17,7 +16,6 @@ const BUSY: &str = r#"{"enum":["refuse","queue"],"default":"refuse"}"#;
 /// The method. A client that leaves while it waits in line leaves the line.
 pub(super) const METHOD: Method = Method {
     name: "lease_acquire",
-    role: Role::Operate,
     summary: "Takes a lease on devices without starting a worker",
     params: &[
         Param::required("device", DEVICE),

@@ -2,12 +2,10 @@
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::{NOTHING, answer};
-use crate::access::Role;
 
 /// The method.
 pub(super) const METHOD: Method = Method {
     name: "lease_list",
-    role: Role::Observe,
     summary: "Leases on devices: who holds what, how much of it, and how long",
     params: NOTHING,
     when_client_leaves: WhenClientLeaves::Abandon,

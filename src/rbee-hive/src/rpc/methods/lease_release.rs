@@ -2,7 +2,6 @@
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::done;
-use crate::access::Role;
 use crate::params::Param;
 
 const LEASE_ID: &str = r#"{"type":"string","pattern":"^lease:[0-9]+$"}"#;
@@ -10,7 +9,6 @@ const LEASE_ID: &str = r#"{"type":"string","pattern":"^lease:[0-9]+$"}"#;
 /// The method.
 pub(super) const METHOD: Method = Method {
     name: "lease_release",
-    role: Role::Operate,
     summary: "Gives a lease without a worker back; a worker that runs on it keeps it until it has ended",
     params: &[Param::required("lease_id", LEASE_ID)],
     when_client_leaves: WhenClientLeaves::Finish,

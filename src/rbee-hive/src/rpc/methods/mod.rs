@@ -101,34 +101,6 @@ fn done() -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Role;
-    use crate::rpc::method::WhenClientLeaves;
-
-    fn names(role: Role) -> Vec<&'static str> {
-        METHODS.iter().filter(|method| method.role == role).map(|method| method.name).collect()
-    }
-
-    #[test]
-    fn every_method_has_its_role() {
-        assert_eq!(names(Role::Admin), ["device_heal", "hive_drain", "hive_shutdown"]);
-        let operate = [
-            "worker_spawn",
-            "worker_stop",
-            "worker_delete",
-            "worker_signal",
-            "worker_update",
-            "worker_freeze",
-            "worker_thaw",
-            "lease_acquire",
-            "lease_release",
-        ];
-        assert_eq!(names(Role::Operate), operate);
-        // What is carried to its end after its caller has left changes something; but a look that has begun does no harm.
-        let changes = METHODS.iter().filter(|method| method.when_client_leaves == WhenClientLeaves::Finish);
-        let read: Vec<_> = changes.filter(|method| method.role == Role::Observe).map(|method| method.name).collect();
-        assert_eq!(read, ["worker_verify"]);
-        assert_eq!(SUBSCRIBE.role, Role::Observe, "a WebSocket is for everybody who may call: nothing asks for more there");
-    }
 
     #[test]
     fn names_are_unique_and_schemas_are_json() {

@@ -8,7 +8,6 @@ use rbee_hive_worker_lifecycle::{ErrorKind, LifecycleError};
 use serde_json::json;
 
 use super::super::method::{Answer, Method, WhenClientLeaves};
-use crate::access::Role;
 use crate::params::{Param, Refusal};
 
 const TEXT: &str = r#"{"type":"string"}"#;
@@ -29,7 +28,6 @@ fn answer(text: &str, fragments: &BTreeMap<String, String>) -> Answer {
 /// for the text itself, `valid` is false where there is an error among the findings. A text that is no policy is an error, `invalid_policy`.
 pub(super) const METHOD: Method = Method {
     name: "policy_check",
-    role: Role::Observe,
     summary: "Whether a policy text is valid, and what is to be said about it",
     params: &[Param::required("text", TEXT), Param::optional("fragments", FRAGMENTS)],
     when_client_leaves: WhenClientLeaves::Abandon,

@@ -2,7 +2,6 @@
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::answer;
-use crate::access::Role;
 use crate::params::Param;
 
 const NAME: &str = r#"{"type":"string"}"#;
@@ -11,7 +10,6 @@ const NAME: &str = r#"{"type":"string"}"#;
 /// `enforced`, `partly` or `not_in_force`.
 pub(super) const METHOD: Method = Method {
     name: "policy_doctor",
-    role: Role::Observe,
     summary: "What of a policy this host enforces, setting by setting, as the launcher finds it",
     params: &[Param::required("name", NAME)],
     when_client_leaves: WhenClientLeaves::Abandon,

@@ -2,12 +2,10 @@
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::{NOTHING, answer};
-use crate::access::Role;
 
 /// The method.
 pub(super) const METHOD: Method = Method {
     name: "policy_list",
-    role: Role::Observe,
     summary: "All policies by name",
     params: NOTHING,
     when_client_leaves: WhenClientLeaves::Abandon,

@@ -5,7 +5,6 @@ use rbee_hive_worker_lifecycle::PolicyExplanation;
 use serde_json::json;
 
 use super::super::method::{Method, WhenClientLeaves};
-use crate::access::Role;
 use crate::params::Param;
 
 const NAME: &str = r#"{"type":"string"}"#;
@@ -13,7 +12,6 @@ const NAME: &str = r#"{"type":"string"}"#;
 /// The method. `{name, source, score, rating, points: [{setting, value, weight, adds, saves, not_in_force, remedy}]}`.
 pub(super) const METHOD: Method = Method {
     name: "policy_score",
-    role: Role::Observe,
     summary: "How open a policy leaves its workers, 0.0 (tight) to 10.0 (open), point by point",
     params: &[Param::required("name", NAME)],
     when_client_leaves: WhenClientLeaves::Abandon,

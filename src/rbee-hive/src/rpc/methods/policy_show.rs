@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use super::super::method::{Method, WhenClientLeaves};
-use crate::access::Role;
 use crate::params::Param;
 
 const NAME: &str = r#"{"type":"string"}"#;
@@ -11,7 +10,6 @@ const NAME: &str = r#"{"type":"string"}"#;
 /// The method.
 pub(super) const METHOD: Method = Method {
     name: "policy_show",
-    role: Role::Observe,
     summary: "One policy as written and with its includes resolved",
     params: &[Param::required("name", NAME)],
     when_client_leaves: WhenClientLeaves::Abandon,

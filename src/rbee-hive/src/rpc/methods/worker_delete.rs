@@ -2,13 +2,11 @@
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::{WORKER_ID, answer};
-use crate::access::Role;
 use crate::params::Param;
 
 /// The method.
 pub(super) const METHOD: Method = Method {
     name: "worker_delete",
-    role: Role::Operate,
     summary: "Stops a worker if need be and takes it off the list",
     params: &[Param::required("worker_id", WORKER_ID)],
     when_client_leaves: WhenClientLeaves::Finish,

@@ -2,13 +2,11 @@
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::{WORKER_ID, answer};
-use crate::access::Role;
 use crate::params::Param;
 
 /// The method.
 pub(super) const METHOD: Method = Method {
     name: "worker_freeze",
-    role: Role::Operate,
     summary: "Lets a worker's processes stand still until worker_thaw; connections to it wait meanwhile",
     params: &[Param::required("worker_id", WORKER_ID)],
     when_client_leaves: WhenClientLeaves::Finish,

@@ -4,7 +4,6 @@ use rbee_hive_worker_lifecycle::HistoryRange;
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::{TIME, WORKER_ID, answer};
-use crate::access::Role;
 use crate::params::Param;
 
 const POINTS: &str = r#"{"type":"integer","minimum":1}"#;
@@ -12,7 +11,6 @@ const POINTS: &str = r#"{"type":"integer","minimum":1}"#;
 /// The method.
 pub(super) const METHOD: Method = Method {
     name: "worker_history",
-    role: Role::Observe,
     summary: "A worker's figures of the last ten minutes, for plots: columns over common times, also after its end",
     params: &[Param::required("worker_id", WORKER_ID), Param::optional("since", TIME), Param::optional("max_points", POINTS)],
     when_client_leaves: WhenClientLeaves::Abandon,

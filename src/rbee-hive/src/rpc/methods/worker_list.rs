@@ -4,7 +4,6 @@ use rbee_hive_worker_lifecycle::WorkerFilter;
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::answer;
-use crate::access::Role;
 use crate::params::Param;
 
 const STATE: &str = r#"{"enum":["starting","ready","unhealthy","frozen","restarting","stopping","stopped","failed"]}"#;
@@ -13,7 +12,6 @@ const LABELS: &str = r#"{"type":"object","additionalProperties":{"type":"string"
 /// The method.
 pub(super) const METHOD: Method = Method {
     name: "worker_list",
-    role: Role::Observe,
     summary: "All workers, or those of a state or with labels",
     params: &[Param::optional("state", STATE), Param::optional("labels", LABELS)],
     when_client_leaves: WhenClientLeaves::Abandon,

@@ -2,7 +2,6 @@
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::{NATURAL, TIME, WORKER_ID, answer};
-use crate::access::Role;
 use crate::params::{Param, Refusal};
 
 /// Lines given where `tail` is absent.
@@ -11,7 +10,6 @@ const DEFAULT_TAIL: usize = 200;
 /// The method.
 pub(super) const METHOD: Method = Method {
     name: "worker_logs",
-    role: Role::Observe,
     summary: "The last lines of a worker's output, oldest first",
     params: &[Param::required("worker_id", WORKER_ID), Param::optional("tail", NATURAL), Param::optional("since", TIME)],
     when_client_leaves: WhenClientLeaves::Abandon,

@@ -2,13 +2,11 @@
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::{WORKER_ID, answer};
-use crate::access::Role;
 use crate::params::Param;
 
 /// The method.
 pub(super) const METHOD: Method = Method {
     name: "worker_process_list",
-    role: Role::Observe,
     summary: "Every process of one worker or of all, as procfs shows it",
     params: &[Param::optional("worker_id", WORKER_ID)],
     when_client_leaves: WhenClientLeaves::Abandon,

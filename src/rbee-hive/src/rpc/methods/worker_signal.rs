@@ -2,7 +2,6 @@
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::{WORKER_ID, answer};
-use crate::access::Role;
 use crate::params::{Param, parse_signal};
 
 const SIGNAL: &str = r#"{"oneOf":[{"type":"integer","minimum":1,"maximum":64},{"type":"string"}]}"#;
@@ -10,7 +9,6 @@ const SIGNAL: &str = r#"{"oneOf":[{"type":"integer","minimum":1,"maximum":64},{"
 /// The method.
 pub(super) const METHOD: Method = Method {
     name: "worker_signal",
-    role: Role::Operate,
     summary: "Sends a signal to a worker's own process",
     params: &[Param::required("worker_id", WORKER_ID), Param::required("signal", SIGNAL)],
     when_client_leaves: WhenClientLeaves::Finish,

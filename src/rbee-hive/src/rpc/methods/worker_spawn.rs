@@ -2,14 +2,12 @@
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::answer;
-use crate::access::Role;
 use crate::hive::Caller;
 use crate::params::{SPAWN_PARAMS, parse_spawn};
 
 /// The method.
 pub(super) const METHOD: Method = Method {
     name: "worker_spawn",
-    role: Role::Operate,
     summary: "Starts a worker; answers when it is ready, or has started",
     params: SPAWN_PARAMS,
     when_client_leaves: WhenClientLeaves::Finish,

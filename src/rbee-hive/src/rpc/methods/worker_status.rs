@@ -2,13 +2,11 @@
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::{WORKER_ID, answer};
-use crate::access::Role;
 use crate::params::Param;
 
 /// The method.
 pub(super) const METHOD: Method = Method {
     name: "worker_status",
-    role: Role::Observe,
     summary: "One worker as it is now",
     params: &[Param::required("worker_id", WORKER_ID)],
     when_client_leaves: WhenClientLeaves::Abandon,

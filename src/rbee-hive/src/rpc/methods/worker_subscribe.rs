@@ -4,15 +4,13 @@ use rbee_hive_worker_lifecycle::{ErrorKind, LifecycleError};
 
 use super::super::method::{Answer, Method, WhenClientLeaves};
 use super::{NATURAL, WORKER_ID};
-use crate::access::Role;
 use crate::params::{Fields, Param};
 
-const KIND: &str = r#"{"enum":["state","verdict","stop","signal","deleted","limits","pressure","drift","device","lease","idle","cut"]}"#;
+const KIND: &str = r#"{"enum":["state","verdict","limits","pressure","drift","device","lease","idle","cut"]}"#;
 
 /// The method that begins one.
 pub(in crate::rpc) const SUBSCRIBE: Method = Method {
     name: "worker_subscribe",
-    role: Role::Observe,
     summary: "Begins notifications worker_event of what happens to workers and devices; over WebSocket, in a message of its own",
     params: &[Param::optional("worker_id", WORKER_ID), Param::optional("kind", KIND), Param::optional("after", NATURAL)],
     when_client_leaves: WhenClientLeaves::Abandon,
@@ -22,7 +20,6 @@ pub(in crate::rpc) const SUBSCRIBE: Method = Method {
 /// The method that ends one.
 pub(in crate::rpc) const UNSUBSCRIBE: Method = Method {
     name: "worker_unsubscribe",
-    role: Role::Observe,
     summary: "Ends the notifications of a subscription; answers whether there was one",
     params: &[Param::required("subscription", NATURAL)],
     when_client_leaves: WhenClientLeaves::Abandon,

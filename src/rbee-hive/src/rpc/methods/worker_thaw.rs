@@ -2,13 +2,11 @@
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::{WORKER_ID, answer};
-use crate::access::Role;
 use crate::params::Param;
 
 /// The method.
 pub(super) const METHOD: Method = Method {
     name: "worker_thaw",
-    role: Role::Operate,
     summary: "Lets a frozen worker go on; answers when the worker does",
     params: &[Param::required("worker_id", WORKER_ID)],
     // The thaw is carried out in any case; only the wait for the worker's answer ends.

@@ -4,13 +4,11 @@ use rbee_hive_sandbox::protocol::BelowUse;
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::{WORKER_ID, answer};
-use crate::access::Role;
 use crate::params::{LIMITS, Param, parse_limits};
 
 /// The method. Answers with the worker; all of the limits are changed, or none.
 pub(super) const METHOD: Method = Method {
     name: "worker_update",
-    role: Role::Operate,
     summary: "Changes limits of a running worker; one below the present use is refused, or the kernel reclaims first",
     params: &[
         Param::required("worker_id", WORKER_ID),

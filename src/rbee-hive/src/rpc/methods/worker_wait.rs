@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::super::method::{Method, WhenClientLeaves};
 use super::{NATURAL, WORKER_ID, answer};
-use crate::access::Role;
 use crate::params::{Param, parse_wait_for};
 
 const FOR: &str = r#"{"enum":["ready","exit"],"default":"exit"}"#;
@@ -12,7 +11,6 @@ const FOR: &str = r#"{"enum":["ready","exit"],"default":"exit"}"#;
 /// The method.
 pub(super) const METHOD: Method = Method {
     name: "worker_wait",
-    role: Role::Observe,
     summary: "Waits until a worker is ready or has ended",
     params: &[Param::required("worker_id", WORKER_ID), Param::optional("for", FOR), Param::optional("timeout_ms", NATURAL)],
     when_client_leaves: WhenClientLeaves::Abandon,

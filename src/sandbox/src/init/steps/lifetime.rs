@@ -11,11 +11,6 @@ pub(super) fn close_inherited(context: &mut InitContext) -> Result<(), CallError
     rbee_hive_sys::fds::close_all_except(&context.raw_fds()).map_err(failed(|| "close_range(3, ~0)".into()))
 }
 
-/// After that: there are low numbers again.
-pub(super) fn limit_open_files(context: &mut InitContext) -> Result<(), CallError> {
-    context.open_files.take().map_or(Ok(()), |limit| limit.put_back().map_err(failed(|| "setrlimit(RLIMIT_NOFILE)".into())))
-}
-
 /// A half-made init dies with the launcher. It blocks all signals (its loop reads them from a descriptor) and can't be traced.
 pub(super) fn die_with_the_launcher(_: &mut InitContext) -> Result<(), CallError> {
     rbee_hive_sys::signals::reset_all().map_err(failed(|| "sigaction(SIG_DFL)".into()))?;

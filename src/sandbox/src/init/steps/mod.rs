@@ -6,7 +6,6 @@ mod bind_files;
 mod deny;
 mod identity;
 mod join_cgroup;
-mod listen;
 mod loopback;
 mod map_user;
 mod mask_paths;
@@ -26,7 +25,6 @@ use crate::step::Step;
 /// What an init does before its worker exists.
 pub(crate) const INIT_STEPS: &[Step<InitContext>] = &[
     Step { name: "close inherited descriptors", run: lifetime::close_inherited },
-    Step { name: "limit open files", run: lifetime::limit_open_files },
     Step { name: "open process numbers", run: super::oom::open_host_numbers },
     Step { name: "load deny-list", run: deny::run },
     Step { name: "map user", run: map_user::run },
@@ -47,7 +45,6 @@ pub(crate) const INIT_STEPS: &[Step<InitContext>] = &[
     Step { name: "bring loopback up", run: loopback::run },
     Step { name: "bind notify socket", run: notify_socket::run },
     Step { name: "open output pipes", run: pipes::run },
-    Step { name: "listen for another hive", run: listen::run },
 ];
 
 #[cfg(test)]
@@ -59,7 +56,6 @@ mod tests {
         let names: Vec<_> = INIT_STEPS.iter().map(|s| s.name).collect();
         let at = |name: &str| names.iter().position(|n| *n == name).unwrap_or_else(|| panic!("no step {name:?}"));
         assert_eq!(at("close inherited descriptors"), 0, "an inherited lock or lifeline would outlive its owner");
-        assert!(at("limit open files") < at("open process numbers"), "the launcher's own is not for what comes from it");
         assert!(at("open process numbers") < at("pivot root"), "the sandbox's own /proc has other numbers");
         assert!(at("map user") < at("die with the launcher"), "a process that can't be traced can't write its own maps");
         assert!(at("make mounts private") < at("mount root"), "a mount made before would show on the host");

@@ -2,7 +2,7 @@
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
-use rbee_hive_policy::{LivenessProbe, Readiness};
+use rbee_hive_policy::Readiness;
 
 use crate::init::InitContext;
 use crate::step::{CallError, failed};
@@ -10,8 +10,7 @@ use crate::step::{CallError, failed};
 const PATH: &str = "/run/worker/notify";
 
 pub(super) fn run(context: &mut InitContext) -> Result<(), CallError> {
-    let watched = context.plan.liveness.as_ref().filter(|plan| plan.probe == LivenessProbe::Watchdog).map(|plan| plan.interval_ms);
-    if context.plan.readiness != Readiness::Notify && watched.is_none() {
+    if context.plan.readiness != Readiness::Notify {
         return Ok(());
     }
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -24,9 +23,6 @@ pub(super) fn run(context: &mut InitContext) -> Result<(), CallError> {
     fchmodat(rustix::fs::CWD, PATH, Mode::from_bits_truncate(0o666), FchmodatFlags::FollowSymlink)
         .map_err(failed(|| format!("chmod({PATH:?}, 0666)")))?;
     context.plan.env.insert("NOTIFY_SOCKET".into(), PATH.into());
-    if let Some(interval_ms) = watched {
-        context.plan.env.insert("WATCHDOG_USEC".into(), interval_ms.saturating_mul(1000).to_string());
-    }
     context.notify = Some(socket);
     Ok(())
 }

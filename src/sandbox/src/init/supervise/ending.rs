@@ -8,6 +8,8 @@ use crate::oom::Finding;
 use crate::protocol::{FromInit, Resources};
 use crate::{OomBound, Verdict};
 
+/// After this, processes that were killed and are still there are told as unkillable; the init goes on waiting for them.
+const UNKILLABLE_AFTER: Duration = Duration::from_secs(10);
 /// How long the hive has to take the verdict. It is on disk by then.
 const ACK_WITHIN: Duration = Duration::from_secs(2);
 /// Most parts of what a watched worker did: they wait to be sent with what else there is to say.
@@ -42,12 +44,20 @@ pub(super) fn run(mut supervisor: Supervisor) -> i32 {
 
 impl Supervisor {
     fn wait_until_empty(&mut self) {
+        let unkillable_at = Instant::now() + UNKILLABLE_AFTER;
+        let mut told = false;
         loop {
             let none_left = self.reap() == Reaped::NoneLeft;
             if none_left && !self.leaf().populated().unwrap_or(false) {
                 return;
             }
             self.kill_all();
+            if !told && Instant::now() >= unkillable_at {
+                told = true;
+                let verdict = Verdict::Unkillable { pids: self.leaf().pids() };
+                let resources = self.leaf().resources();
+                self.say(FromInit::Ended { verdict, resources: Box::new(resources) }, vec![]);
+            }
             self.turn(Some(Instant::now() + LOOK_AGAIN));
         }
     }

@@ -2,11 +2,9 @@
 //!
 //! ```text
 //!  runs ──freeze──► freezing ──all stand still──► frozen
-//!   ▲                  │ too late, a stop, thaw,     │ thaw, a stop, SIGKILL
-//!   │                  │ the hive's end              │
+//!   ▲                  │ too late, a stop, thaw      │ thaw, a stop, SIGKILL, the hive's end
 //!   └──────────────────┴─────────────────────────────┘
 //! ```
-//! Who was told that it stands still may go: it stands still until the next hive wants it otherwise.
 
 use std::time::{Duration, Instant};
 

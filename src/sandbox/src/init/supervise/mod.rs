@@ -4,32 +4,27 @@
 //!  poll ──► control channel: sockets, connections, signals, freeze, stop   (its end is the hive's end: keep or kill)
 //!       ──► signalfd: reap; the worker's own end leads to the ending
 //!       ──► stdout, stderr: log          ──► notify socket: pass on
-//!       ──► init.sock: another hive comes
 //!       ──► seccomp listener: a violation is recorded, and everything killed (a watched worker's other calls are noted, and go on)
 //! ```
 //! Nothing here waits without a bound, and a hive that does not read never blocks it.
 
 mod as_worker;
-mod attach;
 mod connect;
 mod ending;
 mod freeze;
 mod inspect;
 mod io;
-mod kept;
 mod memory;
 mod notify;
 mod outbox;
-mod ready;
 mod reclaim;
 mod stop;
-mod unkillable;
 mod violation;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
@@ -43,14 +38,11 @@ use crate::StoppedBy;
 use crate::cgroup::WorkerLeaf;
 use crate::protocol::{FromInit, Made, ToInit};
 use freeze::Freezer;
-use kept::Kept;
 use memory::MemoryWatch;
 use notify::Notifications;
 use outbox::Outbox;
-use ready::{Ready, Source, timeout_until};
 use reclaim::Reclaiming;
 use stop::Stopping;
-use unkillable::Killed;
 
 /// Most signals that are read, and most processes that are reaped, before it is the turn of others.
 const SIGNALS_A_TURN: usize = 64;
@@ -81,18 +73,8 @@ struct Supervisor {
     notifications: Option<Notifications>,
     outbox: Outbox,
     hive_gone: bool,
-    /// For the next hive.
-    kept: Kept,
-    /// The worker's own process.
-    pidfd: OwnedFd,
-    start_ticks: Option<u64>,
-    /// Whether it has ever said READY=1.
-    ready_notified: bool,
-    /// The worker's port, listening: without a hive, connections wait in its backlog.
-    port: Option<OwnedFd>,
     acknowledged: bool,
     stopping: Option<Stopping>,
-    killed: Killed,
     main_exit: Option<MainExit>,
     /// When it was seen to have ended.
     main_ended: Option<Instant>,
@@ -131,14 +113,8 @@ pub(super) fn run(mut context: InitContext, running: Running) -> i32 {
         notifications,
         outbox: Outbox::default(),
         hive_gone: false,
-        kept: Kept::default(),
-        pidfd: running.pidfd,
-        start_ticks: running.start_ticks,
-        ready_notified: false,
-        port: None,
         acknowledged: false,
         stopping: None,
-        killed: Killed::default(),
         main_exit: None,
         main_ended: None,
         memory,
@@ -161,7 +137,7 @@ pub(super) fn run(mut context: InitContext, running: Running) -> i32 {
     ending::run(supervisor)
 }
 
-fn open_log(context: &mut InitContext, outputs: Option<[OwnedFd; 2]>) -> (Option<LogFile>, Vec<Stream>) {
+fn open_log(context: &mut InitContext, outputs: Option<[std::os::fd::OwnedFd; 2]>) -> (Option<LogFile>, Vec<Stream>) {
     let streams = outputs.map_or_else(Vec::new, |[out, err]| vec![Stream::new(out, "stdout"), Stream::new(err, "stderr")]);
     let log = match std::mem::replace(&mut context.stdio, Stdio::HandedOver) {
         // Without a log file the output is still read: a worker must not block on a pipe that nobody empties.
@@ -206,13 +182,8 @@ impl Supervisor {
         if ready.control && !self.hive_gone {
             self.listen();
         }
-        if ready.door {
-            // After what the hive before it has still said.
-            self.open_door();
-        }
         self.look_at_freezer();
         self.reclaim_a_piece();
-        self.tell_unkillable();
         self.flush();
     }
 
@@ -226,10 +197,6 @@ impl Supervisor {
         if !self.hive_gone {
             list.push(PollFd::new(self.context.control.as_fd(), control));
             sources.push(Source::Control);
-        }
-        if let Some(door) = &self.context.door {
-            list.push(PollFd::new(door.as_fd(), PollFlags::POLLIN));
-            sources.push(Source::Door);
         }
         let full_until = self.log.as_mut().and_then(LogFile::full_until);
         for stream in self.streams.iter().filter(|_| full_until.is_none()) {
@@ -250,8 +217,7 @@ impl Supervisor {
             sources.push(Source::Memory);
         }
         let resumes = self.notifications.as_ref().and_then(Notifications::resumes);
-        let own = self.freezer.due().into_iter().chain(self.killed.due());
-        let deadline = deadline.into_iter().chain(resumes).chain(self.memory.resumes()).chain(full_until).chain(own).min();
+        let deadline = deadline.into_iter().chain(resumes).chain(self.memory.resumes()).chain(full_until).chain(self.freezer.due()).min();
         let mut ready = Ready::default();
         if poll(&mut list, timeout_until(deadline)).is_err() {
             return ready;
@@ -324,7 +290,6 @@ impl Supervisor {
                 Ok((ToInit::Thaw { seq }, _)) => self.thaw(seq),
                 Ok((ToInit::Reclaim { seq }, _)) => self.begin_reclaim(seq),
                 Ok((ToInit::Limits, _)) => self.follow_limits(),
-                Ok((ToInit::KeepPort, fds)) => self.keep_port(fds),
                 Ok((ToInit::Ack, _)) => self.acknowledged = true,
                 Err(e) if e.would_block() => return,
                 Err(e) if e.is_one_bad_message() => {} // one bad message is not the hive's end
@@ -335,12 +300,12 @@ impl Supervisor {
 
     fn lose_hive(&mut self) {
         self.hive_gone = true;
-        self.part_with_hive();
+        self.outbox.clear();
         if self.context.plan.on_hive_exit == OnHiveExit::Kill {
             self.stop(StoppedBy::HiveExit, Duration::ZERO);
-            // On v1 it does not die before.
-            let _ = self.run_again();
         }
+        // Nobody is left who could wake it.
+        let _ = self.run_again();
     }
 
     fn signal_by_request(&mut self, signal: i32) {
@@ -358,13 +323,11 @@ impl Supervisor {
         }
     }
 
-    fn say(&mut self, message: FromInit, fds: Vec<OwnedFd>) {
-        if self.hive_gone {
-            return self.kept.keep(message);
+    fn say(&mut self, message: FromInit, fds: Vec<std::os::fd::OwnedFd>) {
+        if !self.hive_gone {
+            self.outbox.push(message, fds);
+            self.flush();
         }
-        self.kept.note(&message);
-        self.outbox.push(message, fds);
-        self.flush();
     }
 
     fn flush(&mut self) {
@@ -374,8 +337,48 @@ impl Supervisor {
     }
 }
 
+#[derive(Clone, Copy)]
+enum Source {
+    Signal,
+    Control,
+    Output,
+    Notify,
+    Violation,
+    Memory,
+}
+
+#[derive(Default)]
+struct Ready {
+    signal: bool,
+    control: bool,
+    output: bool,
+    notify: bool,
+    violation: bool,
+    memory: bool,
+}
+
+impl Ready {
+    fn mark(&mut self, source: Source) {
+        match source {
+            Source::Signal => self.signal = true,
+            Source::Control => self.control = true,
+            Source::Output => self.output = true,
+            Source::Notify => self.notify = true,
+            Source::Violation => self.violation = true,
+            Source::Memory => self.memory = true,
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reaped {
     SomeLive,
     NoneLeft,
+}
+
+fn timeout_until(deadline: Option<Instant>) -> PollTimeout {
+    let Some(deadline) = deadline else { return PollTimeout::NONE };
+    // Rounded up, so that the deadline has passed when poll returns.
+    let left = deadline.saturating_duration_since(Instant::now()).as_millis().saturating_add(1);
+    PollTimeout::try_from(left.min(3_600_000) as i32).unwrap_or(PollTimeout::ZERO)
 }

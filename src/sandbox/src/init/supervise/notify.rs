@@ -66,7 +66,6 @@ impl Supervisor {
     /// Passes on what there is, within the bound.
     pub(super) fn pass_notifications(&mut self) {
         while let Some(text) = self.notifications.as_mut().and_then(Notifications::next) {
-            self.ready_notified |= text.lines().any(|line| line == "READY=1");
             self.say(FromInit::Notify { text }, vec![]);
         }
     }

@@ -37,8 +37,7 @@ impl Outbox {
         self.0.is_empty()
     }
 
-    /// Everything that was not said; what went along with it is closed.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = FromInit> + use<> {
-        std::mem::take(&mut self.0).into_iter().map(|(message, _)| message)
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
     }
 }

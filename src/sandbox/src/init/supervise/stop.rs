@@ -52,8 +52,7 @@ impl Supervisor {
     }
 
     /// Kills every process of the sandbox but the init.
-    pub(super) fn kill_all(&mut self) {
-        self.killed.note(Instant::now());
+    pub(super) fn kill_all(&self) {
         // The cgroup's kill is the one without a race; kill(-1) is what there is without a cgroup, and reaches the whole pid namespace.
         let _ = self.leaf().kill();
         let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);

@@ -243,6 +243,5 @@ fn request(policy: &str) -> Result<WorkerRequest, LaunchError> {
         env: std::collections::BTreeMap::new(),
         limits: std::collections::BTreeMap::new(),
         port: None,
-        life: Default::default(),
     })
 }

@@ -53,7 +53,6 @@ mod tests {
             env: Default::default(),
             limits: Default::default(),
             port: None,
-            life: Default::default(),
         };
         super::share(&request, &policy).map_err(|e| e.kind)
     }

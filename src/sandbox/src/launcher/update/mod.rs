@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 
 use rbee_hive_policy::{LimitKey, LimitValue, Limits, NotInForce, SandboxPlan, WorkerId};
 
-use super::record::Record;
+use super::directories::write_plan;
 use super::resolve::devices::DeviceFacts;
 use super::resolve::limits;
 use super::serve::{Launcher, error_chain};
@@ -33,29 +33,27 @@ impl Launcher {
         asked: &BTreeMap<LimitKey, LimitValue>,
         below_use: BelowUse,
     ) -> Result<(Limits, Vec<NotInForce>), LaunchError> {
-        let before = match self.ledger.entries.get(id).filter(|entry| entry.ended.is_none()) {
-            Some(entry) => entry.record.clone(),
+        let (plan, cgroup) = match self.ledger.entries.get(id).filter(|entry| entry.ended.is_none()) {
+            Some(entry) => (entry.plan.clone(), entry.cgroup.clone()),
             None => return Err(LaunchError::new(LaunchErrorKind::NotFound, format!("no worker {id} runs"))),
         };
-        let plan = before.plan.clone();
         let limits = self.judge_update(&plan, asked)?;
-        self.ledger.admit_memory(id, &limits)?;
+        let memory = self.ledger.admit_memory(id, &limits)?;
         let mut wanted = SandboxPlan { limits, ..*plan.clone() };
         check_size(&wanted)?;
         let state = self.directories.state_of(id.as_str()).map_err(|e| plan_not_written(CallError::new("open(plan.json)", e)))?;
         let change = Change { old: &plan.limits, new: &wanted.limits, below_use };
         let changed = self.tree.change_limits(id, change).map_err(|e| change_failed(&e, asked))?;
         wanted.not_in_force = notes(&wanted, asked, &changed.notes);
-        let answer = (wanted.limits.clone(), wanted.not_in_force.clone());
-        let after = Record { plan: Box::new(wanted), ..before.clone() };
-        let rest = after.write(&state).map_err(|e| (plan_not_written(e), None));
-        let rest = rest.and_then(|()| self.limit_processes(id, (&plan, &after.plan), asked));
+        let rest = write_plan(&state, &wanted, cgroup.as_deref()).map_err(plan_not_written);
+        let rest = rest.map_err(|error| (error, None)).and_then(|()| self.limit_processes(id, (&plan, &wanted), asked));
         if let Err((error, kept)) = rest {
-            let left = changed.put_back().into_iter().chain(put_back(&state, &before)).chain(kept);
+            let left = changed.put_back().into_iter().chain(put_back(&state, &plan, cgroup.as_deref())).chain(kept);
             return Err(with_left(error, &left.collect::<Vec<_>>()));
         }
+        let answer = (wanted.limits.clone(), wanted.not_in_force.clone());
         if let Some(entry) = self.ledger.entries.get_mut(id) {
-            entry.record = after;
+            (entry.memory, *entry.plan) = (memory, wanted);
         }
         Ok(answer)
     }
@@ -83,8 +81,8 @@ fn plan_not_written(error: CallError) -> LaunchError {
     LaunchError::setup("write the plan", error)
 }
 
-fn put_back(state: &OwnedFd, record: &Record) -> Option<String> {
-    record.write(state).err().map(|e| format!("plan.json could not be put back: {}", error_chain(&e)))
+fn put_back(state: &OwnedFd, plan: &SandboxPlan, cgroup: Option<&str>) -> Option<String> {
+    write_plan(state, plan, cgroup).err().map(|e| format!("plan.json could not be put back: {}", error_chain(&e)))
 }
 
 fn with_left(mut error: LaunchError, left: &[String]) -> LaunchError {

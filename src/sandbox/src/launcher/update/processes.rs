@@ -65,7 +65,7 @@ impl Launcher {
     ) -> Result<(), (LaunchError, Option<String>)> {
         let wanted: Vec<Wanted> = asked.keys().filter_map(|key| wanted(*key, old, new)).collect();
         let Some(first) = wanted.first() else { return Ok(()) };
-        if self.ledger.entries.get(id).is_none_or(|entry| entry.record.cgroup.is_none()) {
+        if self.ledger.entries.get(id).is_none_or(|entry| entry.cgroup.is_none()) {
             return Err((no_process_list(first.key), None));
         }
         match self.in_a_copy(id, &new.credentials, &wanted) {
